@@ -5,7 +5,6 @@ of sound, whose embeddings are near each other where both are in sync.
 """
 
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +13,7 @@ from torch import Tensor, nn
 
 from emotalking.audio.mfcc import mfcc
 from emotalking.lipsync.windows import FPS, FRAMES, known_points, pad_audio, step_windows
-from emotalking.networks.registry import model_path
-from emotalking.networks.weights import load_frozen
+from emotalking.networks.weights import Published
 from emotalking.ops.box import Box
 
 SIZE = 224
@@ -42,8 +40,10 @@ def _ending() -> nn.Sequential:
     return nn.Sequential(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(inplace=True), nn.Linear(512, WIDTH))
 
 
-class SyncNet(nn.Module):
+class SyncNet(Published):
     """Both towers, in the published order of layers."""
+
+    MODEL = "syncnet"
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,18 +71,6 @@ class SyncNet(nn.Module):
             *_deep(256, 512, (1, 6, 6), padding=0),
         )
         self.netfclip = _ending()
-
-    @classmethod
-    def open(cls, path: Path | None = None) -> "SyncNet":
-        """The published network, frozen.
-
-        Args:
-            path: checkpoint; None: ``syncnet_v2.model`` in the model folder.
-
-        Raises:
-            UserError: if the file is missing or does not fit.
-        """
-        return load_frozen(cls(), path or model_path("syncnet"))
 
     def lips(self, frames: Float[Tensor, "B 3 5 224 224"]) -> Float[Tensor, "B 1024"]:
         """Embeddings of five consecutive frames each: BGR, 0 to 255, 25 fps."""

@@ -6,7 +6,6 @@ takes the place of the paper's spatial path.
 
 from collections.abc import Sequence
 from enum import IntEnum
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +15,7 @@ from torch import Tensor, nn
 
 from emotalking.data.labels import Label
 from emotalking.networks.blocks import BasicBlock, stage
-from emotalking.networks.registry import model_path
-from emotalking.networks.weights import load_frozen
+from emotalking.networks.weights import Published
 
 SIZE = 512
 """Side of the images that the network was trained on."""
@@ -150,9 +148,10 @@ class _Head(nn.Module):
         return self.conv_out(self.conv(x))
 
 
-class BiSeNet(nn.Module):
+class BiSeNet(Published):
     """The parser without the two heads that only its training used."""
 
+    MODEL = "bisenet"
     UNUSED = ("conv_out16.", "conv_out32.")
 
     def __init__(self) -> None:
@@ -169,15 +168,6 @@ class BiSeNet(nn.Module):
         """
         scores = self.conv_out(self.ffm(*self.cp(images)))
         return F.interpolate(scores, images.shape[2:], mode="bilinear", align_corners=True)
-
-    @classmethod
-    def open(cls, path: Path | None = None) -> "BiSeNet":
-        """The published network, frozen; ``path`` defaults to the model folder's file.
-
-        Raises:
-            UserError: if the file is missing or does not fit.
-        """
-        return load_frozen(cls(), path or model_path("bisenet"), cls.UNUSED)
 
 
 def normalised(

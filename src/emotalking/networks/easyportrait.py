@@ -6,7 +6,6 @@ Written from these and the layout of the public checkpoint ``fpn-fp-512.pth``, w
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +15,7 @@ from torch import Tensor, nn
 
 from emotalking.networks.bisenet import normalised
 from emotalking.networks.blocks import Bottleneck, stage
-from emotalking.networks.registry import model_path
-from emotalking.networks.weights import load_frozen
+from emotalking.networks.weights import Published
 
 SIZE = 512
 """Side of the images that the network was trained on."""
@@ -114,8 +112,10 @@ class _Decoder(nn.Module):
         return self.conv_seg(total)
 
 
-class PortraitParser(nn.Module):
+class PortraitParser(Published):
     """The parser as published, 8 classes (:data:`CLASSES`)."""
+
+    MODEL = "easyportrait"
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,15 +131,6 @@ class PortraitParser(nn.Module):
         """
         scores = self.decode_head(self.neck(self.backbone(images)))
         return F.interpolate(scores, images.shape[2:], mode="bilinear")
-
-    @classmethod
-    def open(cls, path: Path | None = None) -> "PortraitParser":
-        """The published network, frozen; ``path`` defaults to the model folder's file.
-
-        Raises:
-            UserError: if the file is missing or does not fit.
-        """
-        return load_frozen(cls(), path or model_path("easyportrait"))
 
 
 @torch.inference_mode()

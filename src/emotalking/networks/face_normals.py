@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from emotalking.errors import UserError
 from emotalking.networks.blocks import BasicBlock, stage
 from emotalking.networks.crops import crop, inside, square_around, uncrop
-from emotalking.networks.registry import model_path
-from emotalking.networks.weights import load_frozen
+from emotalking.networks.weights import Published
 from emotalking.ops.box import Box
 
 SIZE = 256
@@ -32,9 +31,10 @@ def _conv(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2), nn.ReLU())
 
 
-class FaceNormals(nn.Module):
+class FaceNormals(Published):
     """Image to normals."""
 
+    MODEL = "face_normals"
     # The file repeats the trunk under base_model; names in _2 are those of the training's other half.
     UNUSED = (
         "base_model.",
@@ -82,15 +82,6 @@ class FaceNormals(nn.Module):
         x = self.conv_up0(_join(x, self.layer0_1x1(half)))
         full = self.conv_original_size1(self.conv_original_size0(images))
         return F.normalize(self.conv_last(self.conv_original_size2(_join(x, full))), dim=1)
-
-    @classmethod
-    def open(cls, path: Path | None = None) -> "FaceNormals":
-        """The published network, frozen; ``path`` defaults to the model folder's file.
-
-        Raises:
-            UserError: if the file is missing or does not fit.
-        """
-        return load_frozen(cls(), path or model_path("face_normals"), cls.UNUSED)
 
 
 def _join(coarse: Tensor, skip: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -15,9 +15,11 @@ from emotalking.io.arrays import load_archive
 from emotalking.io.reading import reading
 from emotalking.io.tensors import read_tensors
 from emotalking.networks.pickles import read_arrays
+from emotalking.networks.registry import model_path
 from emotalking.networks.torchscript import read_torchscript
 
 Network = TypeVar("Network", bound=nn.Module)
+Opened = TypeVar("Opened", bound="Published")
 
 _AGAIN = "download it again"
 NAMED = 3
@@ -125,6 +127,24 @@ def load_frozen(network: Network, path: Path, unused: tuple[str, ...] = ()) -> N
         if not name.startswith(unused) and not name.endswith("num_batches_tracked")
     }
     return load_tensors(network, tensors, path)
+
+
+class Published(nn.Module):
+    """A network whose weights are published."""
+
+    MODEL: ClassVar[str]
+    """Name of its file in the registry."""
+    UNUSED: ClassVar[tuple[str, ...]] = ()
+    """See :func:`load_frozen`."""
+
+    @classmethod
+    def open(cls: type[Opened], path: Path | None = None) -> Opened:
+        """The published network, frozen; ``path`` defaults to the model folder's file.
+
+        Raises:
+            UserError: if the file is missing or does not fit.
+        """
+        return load_frozen(cls(), path or model_path(cls.MODEL), cls.UNUSED)
 
 
 def load_tensors(network: Network, tensors: Mapping[str, Tensor], path: Path) -> Network:

@@ -1,7 +1,5 @@
 """The paper's critics for faces of real people: EmoNet, FAN and VGGFace2, each with the crop of its training."""
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -10,8 +8,7 @@ from torch import Tensor, nn
 from emotalking.networks import emonet
 from emotalking.networks.blocks import Block, Bottleneck, Hourglass, stage
 from emotalking.networks.emonet import EmoNet
-from emotalking.networks.registry import model_path
-from emotalking.networks.weights import load_frozen
+from emotalking.networks.weights import Published
 from emotalking.stylegan.critics import FoundPoints, read_maps
 
 EMOTION_SIDE = 1.1
@@ -47,7 +44,7 @@ MIDDLE = 0.7
 """EmoStyle's crop: this share of the FFHQ-aligned crop, around its centre."""
 
 
-class Fan(nn.Module):
+class Fan(Published):
     """FAN, the 2-D face alignment network of four hourglasses (Bulat and Tzimiropoulos 2017, arXiv 1703.07332).
 
     Heat maps of the 68 iBUG landmarks. Written from the paper and the names and shapes of the public checkpoints: the
@@ -55,6 +52,8 @@ class Fan(nn.Module):
     of the versions 1.5 and 1.6 hold exactly these names (no file was available; a difference raises an error that names
     it).
     """
+
+    MODEL = "fan"
 
     def __init__(self, hourglasses: int = HOURGLASSES) -> None:
         super().__init__()
@@ -90,15 +89,6 @@ class Fan(nn.Module):
                 x = x + self.get_submodule(f"bl{i}")(features) + self.get_submodule(f"al{i}")(maps)
         return maps
 
-    @classmethod
-    def open(cls, path: Path | None = None) -> "Fan":
-        """The published network, frozen; ``path`` defaults to the model folder's file.
-
-        Raises:
-            UserError: if the file is missing or does not fit.
-        """
-        return load_frozen(cls(), path or model_path("fan"))
-
 
 def fan_crop(ibug68: Float[Tensor, "B 68 2"]) -> tuple[Float[Tensor, "B 2"], Float[Tensor, " B"]]:
     """Centre and half side of the network's crop around a face, in the units of the landmarks (y down).
@@ -121,7 +111,7 @@ class _CaffeBottleneck(Bottleneck):
         self.conv1.stride, self.conv2.stride = self.conv2.stride, self.conv1.stride
 
 
-class VggFace2(nn.Module):
+class VggFace2(Published):
     """Face identity: ResNet-50 trained on VGGFace2 (Cao et al. 2018, arXiv 1710.08092), as EmoStyle uses it.
 
     Written from the paper and the names and shapes of the widespread conversion ``resnet50_ft_weight.pkl`` (a pickle of
@@ -129,6 +119,7 @@ class VggFace2(nn.Module):
     which come from Caffe, the first 1x1 convolution of a block carries the stride.
     """
 
+    MODEL = "vggface2"
     UNUSED = ("fc.",)
     """The classifier over 8631 people."""
 
@@ -149,15 +140,6 @@ class VggFace2(nn.Module):
         x = F.max_pool2d(self.bn1(self.conv1(x)).relu(), 3, 2, ceil_mode=True)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return F.normalize(F.avg_pool2d(x, 7).flatten(1))
-
-    @classmethod
-    def open(cls, path: Path | None = None) -> "VggFace2":
-        """The published network, frozen; ``path`` defaults to the model folder's file.
-
-        Raises:
-            UserError: if the file is missing or does not fit.
-        """
-        return load_frozen(cls(), path or model_path("vggface2"), cls.UNUSED)
 
 
 def cut_faces(
