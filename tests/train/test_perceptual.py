@@ -12,7 +12,7 @@ from emotalking.io.settings import override
 from emotalking.networks.lpips import Lpips
 from emotalking.train import run
 from emotalking.train.context import Context
-from emotalking.train.perceptual import PerceptualTerm, make_perceptual, with_backbone
+from emotalking.train.perceptual import SIDE_STEPS, PerceptualTerm, make_perceptual, with_backbone
 from emotalking.train.presets import preset
 from emotalking.train.stages.emotion import EmotionStage
 from emotalking.train.stages.face import FaceStage
@@ -109,13 +109,23 @@ def test_patches_leave_the_lips_out(folder: Path, actor_subject: Subject) -> Non
     assert term is not None
 
     def terms(stage: FaceStage) -> dict[str, torch.Tensor]:
-        patches = term.draw((64, 64), stage.settings.losses, parts.generator)
+        patches = term.draw(0, (64, 64), stage.settings.losses, parts.generator)
         return stage.perceptual_terms(StepInputs(0, patches=patches), image, target)
 
     found = terms(stage)
     assert float(found["lpips"]) == 0.0 and float(found["lpips_lips"]) > 0.0
     whole = replace(stage.settings.losses, lpips_lips=0.0, patch_min=64, patch_max=64)
     assert float(terms(FaceStage(parts, replace(stage.settings, losses=whole)))["lpips"]) > 0.0
+
+
+def test_sides_take_turns_and_share_graphs(folder: Path) -> None:
+    term = make_perceptual(with_backbone(override(preset("tiny"), SHORT)), "cpu")
+    assert term is not None
+    losses, draw = replace(preset("tiny").face.losses, patch_min=64, patch_max=96), torch.Generator()
+    sides = [term.draw(iteration, (512, 512), losses, draw).side for iteration in range(0, 10_000, SIDE_STEPS // 2)]
+    assert sides[::2] == sides[1::2]
+    assert all(4 <= sides[::2].count(side) <= 8 for side in range(64, 97, 2))  # 100 turns, 17 sides
+    assert term.draw(0, (512, 40), losses, draw).side == 40
 
 
 def test_a_few_patches_have_the_mean_of_all(folder: Path) -> None:
@@ -126,8 +136,8 @@ def test_a_few_patches_have_the_mean_of_all(folder: Path) -> None:
     ours, theirs = (torch.rand(1, 96, 96, 3, generator=draw) for _ in range(2))
     few = PerceptualTerm(term.distance, "alex", replace(config.perceptual, patches=1))
     fixed = replace(weights, patch_min=32, patch_max=32)
-    whole = float(term.patches(ours, theirs, term.draw((96, 96), fixed, draw)))
-    mean = sum(float(few.patches(ours, theirs, few.draw((96, 96), fixed, draw))) for _ in range(40)) / 40
+    whole = float(term.patches(ours, theirs, term.draw(0, (96, 96), fixed, draw)))
+    mean = sum(float(few.patches(ours, theirs, few.draw(0, (96, 96), fixed, draw))) for _ in range(40)) / 40
     assert mean == pytest.approx(whole, rel=0.1)
 
 

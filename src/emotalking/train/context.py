@@ -91,9 +91,9 @@ class Context:
             return torch.tensor([0.0, 0.0 if finished else 1.0, 0.0])
         return torch.rand(3, generator=self.generator)
 
-    def draw_patches(self, losses: ImageLosses, size: tuple[int, int]) -> Patches | None:
+    def draw_patches(self, iteration: int, losses: ImageLosses, size: tuple[int, int]) -> Patches | None:
         """A step's perceptual patches of images of ``size`` (width, height); None where the run has no such term."""
-        return None if self.perceptual is None else self.perceptual.draw(size, losses, self.generator)
+        return None if self.perceptual is None else self.perceptual.draw(iteration, size, losses, self.generator)
 
     def inside(self, boxes: Int32[Tensor, "1 4"]) -> Bool[Tensor, "1 H W"]:
         """True in a box of the frame."""

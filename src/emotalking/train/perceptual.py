@@ -18,6 +18,11 @@ from emotalking.train.loss_config import ImageLosses
 _logger = logging.getLogger(__name__)
 
 NONE = "none"
+SIDE_STEPS = 100
+"""Iterations that share a patch size, and so a CUDA graph (`train.graphs`): a densification discards all graphs, and
+with a random size in each step nearly every step between two of them was a new kind."""
+GOLDEN = (5**0.5 - 1) / 2
+"""Its multiples modulo 1 cover any range evenly."""
 
 
 class Patches(NamedTuple):
@@ -32,7 +37,7 @@ class Patches(NamedTuple):
 
 
 class PerceptualTerm:
-    """LPIPS of patches of random size at random places; one for all stages of a run."""
+    """LPIPS of patches of many sizes at random places; one for all stages of a run."""
 
     def __init__(self, distance: Lpips, backbone: Backbone, settings: PerceptualConfig) -> None:
         self.distance = distance
@@ -44,19 +49,20 @@ class PerceptualTerm:
         """Licence of each part that the loss brought into an avatar."""
         return licences_of(self.backbone)
 
-    def draw(self, size: tuple[int, int], losses: ImageLosses, generator: torch.Generator) -> Patches:
+    def draw(self, iteration: int, size: tuple[int, int], losses: ImageLosses, generator: torch.Generator) -> Patches:
         """A step's patches of images of ``size`` (width, height).
 
-        They are a grid of squares of one random even side that begins at a random place. Images smaller than the
-        least side are one patch each. With ``patches`` set, so many squares are drawn from the grid, which leaves the
-        mean as it is and bounds the cost.
+        They are a grid of squares of one even side that begins at a random place. Images smaller than the least side
+        are one patch each. With ``patches`` set, so many squares are drawn from the grid, which leaves the mean as it
+        is and bounds the cost.
 
-        Deviation: upstream's grids begin at the corner, so that the lower and right edges are rarely covered.
+        Deviation: upstream's grids begin at the corner, so that the lower and right edges are rarely covered, and have
+        a random side in each step; here the sides take turns, one for :data:`SIDE_STEPS` iterations.
         """
-
         width, height = size
         low, high = losses.patch_min // 2, losses.patch_max // 2
-        side = min(2 * (low + random_index(high - low + 1, generator)), height, width)
+        turn = (iteration // SIDE_STEPS + 1) * GOLDEN % 1
+        side = min(2 * (low + int(turn * (high - low + 1))), height, width)
         corner = torch.tensor([random_index(bound % side + 1, generator) for bound in (height, width)])
         count, most = (height // side) * (width // side), self._settings.patches
         chosen = torch.randperm(count, generator=generator)[:most] if 0 < most < count else None

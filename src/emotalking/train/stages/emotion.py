@@ -106,7 +106,7 @@ class EmotionStage(Stage):
         target = Target(whole.image[window], whole.labels[window], whole.va, *boxed)
         patches = sync = None
         if losses.lpips_due(iteration, self.iterations):
-            patches = context.draw_patches(losses, (columns.stop - columns.start, rows.stop - rows.start))
+            patches = context.draw_patches(iteration, losses, (columns.stop - columns.start, rows.stop - rows.start))
         if context.sync is not None and losses.sync and context.sync.due(iteration, 0, self.iterations):
             sync = context.sync.source.draw(context.generator)
         inputs = StepInputs(frame, context.backdrop(), target=target, patches=patches, sync=sync)

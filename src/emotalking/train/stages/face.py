@@ -80,7 +80,7 @@ class FaceStage(Stage):
         frame, target = self.source.draw(iteration)
         patches = window = None
         if losses.lpips_due(iteration, self.iterations, settings.warmup):
-            patches = context.draw_patches(losses, context.data.size)
+            patches = context.draw_patches(iteration, losses, context.data.size)
         if context.sync is not None and self.learner.sync_due(iteration, losses.sync):
             window = context.sync.source.draw(context.generator)
         backdrop = context.backdrop(finished=self.learner.frozen(iteration))

@@ -60,7 +60,7 @@ class FinetuneStage(Stage):
         """See :class:`Stage`."""
         losses, frame, patches = self.settings.losses, self.sampler.draw(), None
         if losses.lpips_due(iteration, self.iterations):
-            patches = self.context.draw_patches(losses, self.context.data.size)
+            patches = self.context.draw_patches(iteration, losses, self.context.data.size)
         return GraphKey(), StepInputs(frame, patches=patches)
 
     def terms(self, key: GraphKey, inputs: StepInputs) -> dict[str, Tensor]:

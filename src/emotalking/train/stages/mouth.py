@@ -76,7 +76,7 @@ class MouthStage(Stage):
         frame, patches = self.draw(iteration), None
         if losses.lpips_due(iteration, self.iterations, settings.warmup):
             rows, columns = self._patched_size
-            patches = self.context.draw_patches(losses, (columns, rows))
+            patches = self.context.draw_patches(iteration, losses, (columns, rows))
         window = self.draw_window() if self.learner.sync_due(iteration, losses.sync) else None
         backdrop = self.context.backdrop(finished=self.learner.frozen(iteration))
         key = self.learner.begin(iteration, frame)
