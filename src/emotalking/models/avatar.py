@@ -153,7 +153,13 @@ class Avatar:
         speech: Float[Tensor, " B"] | None = None,
         gaze: Float[Tensor, "B 2"] | None = None,
     ) -> Conditions:
-        """Conditions of B frames, arguments as of :meth:`render`, with lips as :attr:`lips` has them."""
+        """Conditions of B frames, arguments as of :meth:`render`, with lips as :attr:`lips` has them.
+
+        Action units are kept within the recorded ones: beyond what it was trained on the motion network extrapolates,
+        and a cheek three times as active as ever filled the image with one Gaussian.
+        """
+        bounds = torch.from_numpy(np.stack([self.aus.min(0), self.aus.max(0)])).to(aus)
+        aus = aus.clamp(bounds[0], bounds[1])
         if gaze is None and self.gaze is not None:
             usual = torch.from_numpy(np.median(self.gaze, 0).astype(np.float32)).to(self.device)
             gaze = usual.expand(len(viewmats), 2)
@@ -174,6 +180,7 @@ class Avatar:
         """Render frames of B conditions (paper eqs. S9-S10).
 
         Args:
+            aus: action units, intensities 0 to 5, cut to the range of the recorded ones.
             va: valence and arousal in [-1, 1]; None leaves the emotion branch out.
             background: torso over plate, RGB in [0, 1]; None: nothing behind the head.
             speech: 1 during speech, 0 for closed lips (``audio.vad``); only for an avatar
