@@ -152,7 +152,8 @@ def heard(avatar: Avatar, clips: list[Recording], rest: float, fps: float) -> di
 def main() -> None:
     """Measure, print, write ``results/lip_voices.json``."""
     args = arguments(__doc__)
-    avatars = {path.stem: Avatar.load(path) for path in args.avatars}
+    named = len({path.stem for path in args.avatars}) == len(args.avatars)
+    avatars = {path.stem if named else str(path): Avatar.load(path) for path in args.avatars}
     fps, espeak = float(next(iter(avatars.values())).fps), open_synthesizer("espeak")
     said = [espeak.synthesize(text, voice=voice) for voice in VOICES for text in SENTENCES]
     spoken = [[(each.label, each.start_s, each.end_s) for each in one.phonemes or ()] for one in said]
