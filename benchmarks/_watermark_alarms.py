@@ -8,6 +8,7 @@ the search as well as an alarm asks for, each counted by how much more often the
 (importance sampling: the mean of the counts is the probability of an alarm, without any model of its tail).
 """
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,6 @@ ALARM_EXPONENT = float(-np.log(ALARM))
 ALLOWED = 1e-5
 TAIL = 0.05
 """Share of the largest exponents to which the tail is fitted."""
-KEYS_A_JOB = 10
 KEYS_OF_WHOLE, KEYS_AT_ONCE = 24_000, 1_000
 AT = (0, 40, 90)
 """Frames that are taken as images alone, where a file has so many."""
@@ -47,33 +47,39 @@ Shot = tuple[Path, bool, int | None]
 """A file, whether it is marked with another key, and which of its frames is searched alone; None: 2 s."""
 
 
-def false_alarms(shots: list[Shot], keys: int, drawn: int, workers: Workers, device: str) -> dict[str, Any]:
+def false_alarms(shots: list[Shot], keys: int, drawn: int, limit: float, workers: Workers) -> dict[str, Any]:
     """Exponents of searches of images without the mark that is looked for.
 
     Args:
         shots: of real recordings and renderings.
         keys: that are searched as ``verify`` does, besides the public one, in each.
-        drawn: keys that are drawn towards an alarm in parts, in each; their places are weighed on ``device``.
+        drawn: keys that are drawn towards an alarm in parts, in each.
+        limit: seconds after which no further shot is begun.
     """
-    jobs = [
-        (shot, first, min(first + KEYS_A_JOB, keys + 1)) for shot in shots for first in range(0, keys + 1, KEYS_A_JOB)
-    ]
+    jobs = [(shot, number, keys, drawn) for number, shot in enumerate(shots)]
+    done = []
+    for (shot, *_), found in workers.until(time.monotonic() + limit, _one_shot, jobs):
+        done.append((shot, *found))
+        print(*shot, *(f"{one.max():.3g}" for one in found if len(one)), flush=True)
+    ready, searched, whole, parts = zip(*done, strict=True)
     results: dict[str, Any] = {
-        "shots": len(shots),
-        "files": len({path for path, _, _ in shots}),
+        "shots": len(ready),
+        "files": len({path for path, _, _ in ready}),
         "alarm_exponent": ALARM_EXPONENT,
-        "searched_as_verify_does": _tail(np.concatenate(list(workers.map(_searches, jobs)))),
+        "searched_as_verify_does": _tail(np.concatenate(searched)),
+        "places_of_whole_images": _tail(np.concatenate(whole)),
     }
-    print(results, flush=True)
-    whole = workers.map(whole_exponents, list(enumerate(shots)))
-    results["places_of_whole_images"] = _tail(np.concatenate(list(whole)))
-    print(results["places_of_whole_images"], flush=True)
     if drawn:
-        parts = [(shot, number, drawn, device) for number, shot in enumerate(shots)]
-        counts = list((workers.map if device == "cpu" else map)(part_counts, parts))
-        results["parts_by_importance_sampling"] = _mean(np.stack(counts))
-        print(results["parts_by_importance_sampling"], flush=True)
+        results["parts_by_importance_sampling"] = _mean(np.stack(parts))
+    print(results, flush=True)
     return results
+
+
+def _one_shot(job: tuple[Shot, int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Exponents of searches and of whole places, and what keys drawn towards an alarm count."""
+    shot, seed, keys, drawn = job
+    evidence, rng = _evidence(shot), np.random.default_rng(seed)
+    return searches(evidence, keys), whole_exponents(evidence, rng), part_counts(evidence, drawn, rng)
 
 
 def stills(files: list[Path]) -> list[Shot]:
@@ -115,19 +121,16 @@ def _evidence(shot: Shot) -> Evidence:
     return shown(in_video(mark, frames) if marked else frames)
 
 
-def _searches(job: tuple[Shot, int, int]) -> np.ndarray:
-    """Exponents of some keys in a shot; the first key is the public one."""
-    shot, first, last = job
-    evidence = _evidence(shot)
-    names = [KEY if number == 0 else b"other %d" % number for number in range(first, last)]
+def searches(evidence: Evidence, keys: int) -> np.ndarray:
+    """Exponents of the public key and others."""
+    names = [KEY, *(b"other %d" % number for number in range(1, keys + 1))]
     found = [search(evidence, name) for name in names]
     return np.array([0.0 if one is None else -np.log(one.false_alarm) for one in found])
 
 
-def whole_exponents(job: tuple[int, Shot]) -> np.ndarray:
-    """Exponents of :data:`KEYS_OF_WHOLE` random keys in a shot at the places of whole images, in its change and sum."""
-    seed, shot = job
-    evidence, rng, found = _evidence(shot), np.random.default_rng(seed), []
+def whole_exponents(evidence: Evidence, rng: np.random.Generator) -> np.ndarray:
+    """Exponents of :data:`KEYS_OF_WHOLE` random keys at the places of whole images, in change and sum."""
+    found = []
     places = whole_places(*evidence.steady.shape[1:])
     fields = []
     for spectrum in spectra_of(evidence):
@@ -148,11 +151,9 @@ def _exponents(z: np.ndarray, tests: int) -> np.ndarray:
     return np.array([exponent(float(one)) for one in z]) - np.log(tests)
 
 
-def part_counts(job: tuple[Shot, int, int, str]) -> np.ndarray:
+def part_counts(evidence: Evidence, keys: int, rng: np.random.Generator) -> np.ndarray:
     """What each drawn key counts: nothing without an alarm."""
-    shot, seed, keys, device = job
-    evidence, rng = _evidence(shot), np.random.default_rng(seed)
-    fields = [_Field(one, max(evidence.steady.shape[1:]), device) for one in spectra_of(evidence)]
+    fields = [_Field(one, max(evidence.steady.shape[1:])) for one in spectra_of(evidence)] if keys else []
     counts = np.zeros(keys)
     for number in range(keys):
         turns = fields[rng.integers(len(fields))].drawn(rng)
@@ -190,8 +191,8 @@ def _mean(counts: np.ndarray) -> dict[str, Any]:
 class _Field:
     """Values of the known lines of one spectrum at all places of parts."""
 
-    def __init__(self, spectrum: Spectrum, longest: int, device: str) -> None:
-        chosen, self._mixtures, self._device = lines(), spectrum.mixtures, device
+    def __init__(self, spectrum: Spectrum, longest: int) -> None:
+        chosen, self._mixtures = lines(), spectrum.mixtures
         self._count = len(chosen.sync) + len(chosen.still)
         tests = np.log(hypotheses(spectrum, part_positions(longest)))
         self._level = next(float(z) for z in np.arange(1, 40, 0.01) if exponent(z) - tests > ALARM_EXPONENT)
@@ -220,8 +221,8 @@ class _Field:
         """Logarithm of how many times as often these factors are drawn as among all keys."""
         odds, count = [], 0
         for values, deviations, normal, (x, y) in self._groups:
-            maps = torch.from_numpy(values * turns[: values.shape[-1]]).to(self._device, torch.complex64)
-            grid = torch.zeros(*maps.shape[:2], SHIFTS, SHIFTS, dtype=torch.complex64, device=self._device)
+            maps = torch.from_numpy(values * turns[: values.shape[-1]]).to(torch.complex64)
+            grid = torch.zeros(*maps.shape[:2], SHIFTS, SHIFTS, dtype=torch.complex64)
             grid[..., y % SHIFTS, x % SHIFTS] = maps / 2
             grid[..., -y % SHIFTS, -x % SHIFTS] = maps.conj() / 2
             maps = torch.fft.ifft2(grid, norm="forward").real.flatten(2)

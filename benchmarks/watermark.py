@@ -12,8 +12,8 @@ PLACE holds frames without a mark: a folder of image files or an array (.npy, [T
 distances, each with a payload of its own; intervals are Clopper and Pearson's, of 95 %. ``--trade-off`` tables LPIPS
 against detection for marks of several strengths. False alarms are looked for in all ``--foreign`` clips, plain and
 marked with another key, with the public key, ``--keys`` others as ``verify`` does, 24,000 random ones at the places of
-whole images and ``--drawn`` in parts; and in single frames of ``--foreign-frames``, clips and images, as they are. The
-cost is timed where false alarms are not looked for.
+whole images and ``--drawn`` in parts, in as many as are begun within the limit; and in single frames of
+``--foreign-frames``, clips and images, as they are. The cost is timed where false alarms are not looked for.
 """
 
 import os
@@ -195,10 +195,10 @@ def main() -> None:
         keep()
     if args.foreign:
         shots: list[Shot] = [(clip, marked, None) for clip in args.foreign for marked in (False, True)]
-        results["false_alarms"] = false_alarms(shots, args.keys, args.drawn, workers, args.device)
+        results["false_alarms"] = false_alarms(shots, args.keys, args.drawn, args.limit, workers)
     if args.foreign_frames:
         shots = stills(args.foreign_frames)
-        results["false_alarms_of_frames"] = false_alarms(shots, args.keys, args.drawn, workers, args.device)
+        results["false_alarms_of_frames"] = false_alarms(shots, args.keys, args.drawn, args.limit, workers)
     print(keep())
 
 
