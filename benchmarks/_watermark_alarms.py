@@ -40,7 +40,7 @@ ALARM_EXPONENT = float(-np.log(ALARM))
 ALLOWED = 1e-5
 TAIL = 0.05
 """Share of the largest exponents to which the tail is fitted."""
-KEYS_OF_WHOLE, KEYS_AT_ONCE = 24_000, 1_000
+KEYS_OF_WHOLE, KEYS_AT_ONCE = 48_000, 1_000
 AT = (0, 40, 90)
 """Frames that are taken as images alone, where a file has so many."""
 Shot = tuple[Path, bool, int | None]

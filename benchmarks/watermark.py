@@ -11,7 +11,7 @@ PLACE holds frames without a mark: a folder of image files or an array (.npy, [T
 --provenance off' or a ``Player`` renders, or a recording that stands in for a further head. Clips of 2 s begin at even
 distances, each with a payload of its own; intervals are Clopper and Pearson's, of 95 %. ``--trade-off`` tables LPIPS
 against detection for marks of several strengths. False alarms are looked for in all ``--foreign`` clips, plain and
-marked with another key, with the public key, ``--keys`` others as ``verify`` does, 24,000 random ones at the places of
+marked with another key, with the public key, ``--keys`` others as ``verify`` does, 48,000 random ones at the places of
 whole images and ``--drawn`` in parts, in as many as are begun within the limit; and in single frames of
 ``--foreign-frames``, clips and images, as they are. The cost is timed where false alarms are not looked for.
 """
