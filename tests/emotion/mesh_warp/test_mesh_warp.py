@@ -177,6 +177,17 @@ def test_a_symmetric_face_stays_symmetric(scene: Scene, rim) -> None:
         torch.testing.assert_close(shift[:, list(right)], mirrored, atol=0.1, rtol=0)
 
 
+def test_lids_of_unequal_eyes_move_alike(scene: Scene) -> None:
+    shape, right = scene.shape.copy(), [*scene.layout.right_upper_lid, *scene.layout.right_lower_lid]
+    shape[right, 1] = shape[right, 1].mean() + 0.7 * (shape[right, 1] - shape[right, 1].mean())
+    points = project(torch.from_numpy(shape)[None], scene.viewmats, torch.from_numpy(scene.K)[None])
+    uneven = replace(scene, shape=shape, landmarks=points)
+    shift = run(make_warp(uneven), uneven, torch.tensor([preset("surprised"), preset("afraid")])).landmarks - points
+    lids = [shift[:, list(side)[1:-1], 1] for side in (scene.layout.right_upper_lid, scene.layout.left_upper_lid)]
+    assert lids[1].amin() < -1
+    torch.testing.assert_close(lids[0].amin(1), lids[1].amin(1), atol=0.05, rtol=0.03)
+
+
 def test_contempt_draws_up_one_corner_and_disgust_the_upper_lip(scene: Scene) -> None:
     places = torch.tensor([preset("contemptuous"), preset("disgusted"), preset("sad")])
     shift = run(make_warp(scene), scene, places).landmarks - scene.landmarks

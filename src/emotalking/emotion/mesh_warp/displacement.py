@@ -200,15 +200,19 @@ def _lid(
     return profile * (1 - smoothstep(outward, 0.0, 0.11)) * (1 - smoothstep(-outward, 0.0, inwards))
 
 
-def lid_share(template: FaceTemplate, side: str) -> float:
-    """Share of the table's moves of lids that an eye shows: narrow ones move less."""
-    return float(np.clip(opening(template.eye(side)) / USUAL_OPENING, 0.5, 1.2))
+def lid_share(template: FaceTemplate) -> float:
+    """Share of the table's moves of lids that the eyes show: narrow ones move less, and both of a person alike.
+
+    Each in proportion to its own opening, the narrower one lags: surprise showed one wide eye.
+    """
+    shares = [np.clip(opening(template.eye(side)) / USUAL_OPENING, 0.5, 1.2) for side in ("right", "left")]
+    return float(np.mean(shares))
 
 
 def _lids(face: FaceMap, template: FaceTemplate, move: dict[str, float]) -> Float[np.ndarray, "2 H W"]:
-    field = np.zeros((2, *face.x.shape))
+    field, share = np.zeros((2, *face.x.shape)), lid_share(template)
     for side in ("right", "left"):
-        eye, share = template.eye(side), lid_share(template, side)
+        eye = template.eye(side)
         for part in ("upper", "lower"):
             field[1] += share * move[part] * _lid(face, template.group(f"{side}_{part}_lid"), eye, part == "upper")
     return field

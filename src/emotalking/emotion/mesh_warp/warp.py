@@ -118,7 +118,7 @@ class MeshWarp:
         self._unit_length = template.unit_length
         self._lids = EyeIndices(layout)
         loops = [list(layout.eye_loop(side)) for side in ("right", "left")]
-        shares = [lid_share(template, side) for side in ("right", "left")]
+        share = lid_share(template)
         longest = max(map(len, loops))
         eyes = torch.tensor([loop + loop[-1:] * (longest - len(loop)) for loop in loops])
         lips = layout.lips_outer
@@ -143,7 +143,7 @@ class MeshWarp:
             "off_eyeballs": torch.from_numpy((face.off_eyes > 0).astype(np.float32)),
             "is_lid": torch.tensor([float(name in table.lids) for name in table.columns]),
             "lid_drop": torch.tensor(
-                [float(np.mean(shares) * table.lids.get(name, {}).get("upper", 0)) for name in table.columns]
+                [share * float(table.lids.get(name, {}).get("upper", 0)) for name in table.columns]
             ),
             "eyes": eyes,
             "oval": torch.tensor(layout.oval),
