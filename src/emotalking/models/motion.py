@@ -1,9 +1,9 @@
 """The three motion networks: inside mouth (eq. 3), face (eq. 4) and emotion (eq. 5); shapes from docs/paper.md 4."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from emotalking.ops.triplane import (
@@ -114,6 +114,10 @@ class FaceCanonical:
     """Only in a network with valence and arousal as inputs."""
     gaze_attention: Float[Tensor, "N 2"] | None = None
     """Only in a network with the gaze as an input."""
+
+    def at(self, points: Int64[Tensor, "M"]) -> "FaceCanonical":
+        """Of some of the points."""
+        return replace(self, **{name: part[points] for name, part in vars(self).items() if part is not None})
 
 
 class FaceMotion(nn.Module):
@@ -258,11 +262,11 @@ class EmotionMotion(nn.Module):
         va = full_at(va, self._radius) if self._radius else va
         return self.embed(va if self._harmonics == 1 else harmonics_of(va, self._harmonics))
 
-    def forward(self, means: Float[Tensor, "B N 3"], va: Float[Tensor, "B 2"]) -> dict[str, Tensor]:
+    def forward(self, means: Float[Tensor, "#B N 3"], va: Float[Tensor, "B 2"]) -> dict[str, Tensor]:
         """Raw offsets as :class:`FaceMotion`'s, at deformed positions ``means`` for valence/arousal ``va``."""
         features = self.encoder(means)
         code = self.attention(features) * self.code_of(va)[:, None, :]
-        return _split_offsets(self.trunk(self.first(torch.cat([features, code], -1))))
+        return _split_offsets(self.trunk(self.first(torch.cat([features.expand(len(va), -1, -1), code], -1))))
 
 
 def _emotion_code(width: int, code: int, harmonics: int = 1) -> tuple[nn.Sequential, nn.Sequential]:

@@ -4,14 +4,17 @@ import torch
 from torch import Tensor
 
 from emotalking.data.frame import emotion_share
+from emotalking.emotion.mesh_warp.points import PointFields
 from emotalking.emotion.mesh_warp.warp import MeshWarp
 from emotalking.models.head import TalkingHead
-from emotalking.models.motion import EmotionMotion
+from emotalking.models.motion import EmotionMotion, FaceCanonical
 from emotalking.progress import track
 from emotalking.train.data import TrainingData, random_index
 
 EMOTIONS, POINTS = 8, 2048
 """Size of a batch: emotions of one frame, and Gaussians."""
+FRAMES = 24
+"""Frames whose mean is the face at rest."""
 RATE = 3e-3
 GRID_RATE = 1e-2
 FLOOR = 0.3
@@ -45,20 +48,23 @@ def pretrain_emotion(
         return 0.0
     with torch.no_grad():
         canonical = face.motion.canonical(face.gaussians.means)
+        # At its present place, an open mouth's lower lip would move as the chin behind it.
+        fields = maker.fields_at(_at_rest(head, data, canonical, usable))
+        scale = _usual(fields, maker, data.points[usable[:1]], va_limit)
     optimizer, schedule = _optimizer(network, steps)
-    shares, scale = [], None
+    shares = []
     for _ in track(range(steps), "emotion pretraining"):
         frame = usable[random_index(len(usable), generator)]
         conditions = data.conditions.at(frame)
-        va = ((torch.rand(EMOTIONS, 2, generator=generator) * 2 - 1) * va_limit).to(data.device)
+        va = ((torch.rand(EMOTIONS, 2, generator=generator) * 2 - 1) * va_limit).to(data.device) * share[frame]
         chosen = torch.randint(face.gaussians.count, (POINTS,), generator=generator).to(data.device)
         with torch.no_grad():
-            means = head.deform_face(conditions.audio, conditions.aus, canonical, gaze=conditions.gaze).means[0]
+            code = face.audio(conditions.audio)
+            spoken = face.motion(canonical.at(chosen), code, conditions.aus, gaze=conditions.gaze)["d_means"]
+            means = face.gaussians.means[chosen] + spoken
             landmarks = data.points[frame].expand(EMOTIONS, -1, -1)
-            if scale is None:
-                scale = _usual(maker, means, landmarks[:1], va_limit)
-            wanted = maker.moves(means[chosen], landmarks, va * share[frame])
-        moved = network(means[chosen].expand(EMOTIONS, -1, -1), va * share[frame])
+            wanted = fields.moves(maker.coefficients(va, landmarks), chosen)
+        moved = network(means, va)
         error = ((moved["d_means"] - wanted) / scale[chosen]).square().mean()
         still = moved["d_quats"].square().mean() + moved["d_scales"].square().mean()
         optimizer.zero_grad(set_to_none=True)
@@ -83,10 +89,18 @@ def _optimizer(
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)
 
 
-def _usual(maker: MeshWarp, means: Tensor, landmarks: Tensor, va_limit: float) -> Tensor:
+def _at_rest(head: TalkingHead, data: TrainingData, canonical: FaceCanonical, usable: list[int]) -> Tensor:
+    """Mean places of the Gaussians [N, 3] in frames that are spread over the clip."""
+    chosen = [data.conditions.at(frame) for frame in usable[:: -(-len(usable) // FRAMES)]]
+    places = (head.deform_face(one.audio, one.aus, canonical, gaze=one.gaze).means[0] / len(chosen) for one in chosen)
+    return sum(places, start=torch.zeros_like(head.face.gaussians.means))
+
+
+def _usual(fields: PointFields, maker: MeshWarp, landmarks: Tensor, va_limit: float) -> Tensor:
     """How far each Gaussian usually moves [N, 1], world units, at least :data:`FLOOR` of the mean."""
-    angles = torch.arange(16, device=means.device) * (torch.pi / 8)
+    angles = torch.arange(16, device=landmarks.device) * (torch.pi / 8)
     ring = va_limit * torch.stack([angles.cos(), angles.sin()], 1)
-    lengths = maker.moves(means, landmarks.expand(len(ring), -1, -1), ring).square().sum(-1).mean(0).sqrt()
+    moves = fields.moves(maker.coefficients(ring, landmarks.expand(len(ring), -1, -1)))
+    lengths = moves.square().sum(-1).mean(0).sqrt()
     moving = lengths[lengths > 0]
     return lengths.clamp_min(FLOOR * float(moving.mean()) if len(moving) else 1.0)[:, None]

@@ -344,13 +344,16 @@ def test_points_move_as_the_pixels_that_show_them(scene: Scene) -> None:
     warp, va = make_warp(scene), torch.tensor([[0.74, 0.31], [-0.31, 0.74], [-0.74, -0.31]])
     moved = run(warp, scene, va).landmarks - scene.landmarks
     shape = torch.from_numpy(np.float32(scene.shape))
-    found = warp.moves(shape, scene.landmarks.expand(3, -1, -1), va)
+    strengths = warp.coefficients(va, scene.landmarks.expand(3, -1, -1))
+    found = warp.fields_at(shape).moves(strengths)
+    some = torch.tensor([5, 3, 40])
+    torch.testing.assert_close(warp.fields_at(shape).moves(strengths, some), found[:, some])
     K, view = torch.from_numpy(np.float32(scene.K)), scene.viewmats
     cameras = view.expand(3, -1, -1), K.expand(3, 3, 3)
     before, after = (project(points, *cameras) for points in (shape.expand(3, -1, -1), shape + found))
     kept = [*scene.layout.right_brow, *scene.layout.left_brow, *scene.layout.lips_outer]
     assert (moved[:, kept] - (after - before)[:, kept]).norm(dim=2).max() < 0.1 * moved[:, kept].norm(dim=2).max()
     behind = shape * torch.tensor([1.0, 1.0, -1.0]) - torch.tensor([0.0, 0.0, 0.01])
-    assert not warp.moves(behind, scene.landmarks, va[:1]).any()
+    assert not warp.fields_at(behind).moves(strengths).any()
     irises = [*scene.layout.right_iris[:1], *scene.layout.left_iris[:1]]
     assert found[:, irises].norm(dim=2).max() < 0.02 * found.norm(dim=2).max()

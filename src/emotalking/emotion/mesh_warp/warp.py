@@ -29,6 +29,7 @@ from emotalking.emotion.mesh_warp.displacement import (
 )
 from emotalking.emotion.mesh_warp.expressions import coefficients, load_expressions, resting_expression_of
 from emotalking.emotion.mesh_warp.eyes import EyeIndices, mesh_box, openness, pin_eyeballs
+from emotalking.emotion.mesh_warp.points import PointFields, limit
 from emotalking.emotion.mesh_warp.resampling import rasterize_attributes, remap, remap_normals
 from emotalking.emotion.mesh_warp.shading import Relight, fit_light, fold_basis, unit_normals
 from emotalking.emotion.mesh_warp.template import RINGS, build_template, corner_lift
@@ -192,7 +193,7 @@ class MeshWarp:
         if landmarks.shape[1] != count:
             raise ValueError(f"landmarks must have {count} points, got {landmarks.shape[1]}")
         landmarks, viewmats = landmarks.to(images.dtype), viewmats.to(images.dtype)
-        skin, edges, folds = self._fields(self._coefficients(va.to(images.dtype), landmarks))
+        skin, edges, folds = self._fields(self.coefficients(va.to(images.dtype), landmarks))
         mesh = torch.cat([landmarks, self._ring(landmarks)], 1)
         jacobian = self._image_per_template(viewmats)
         shift = self._sample(skin + edges, self._tensors["points"][None, None, :count])[:, :, 0].transpose(1, 2)
@@ -230,20 +231,20 @@ class MeshWarp:
         return GeneratedFaces(out_images, out_labels, moved, out_normals, coverage=coverage)
 
     @torch.no_grad()
-    def moves(
-        self, points: Float[Tensor, "N 3"], landmarks: Float[Tensor, "B K 2"], va: Float[Tensor, "B 2"]
-    ) -> Float[Tensor, "B N 3"]:
-        """How far points of the head frame move, parallel to the face; eyeballs and the head's back rest."""
+    def fields_at(self, points: Float[Tensor, "N 3"]) -> PointFields:
+        """The fields at points of the head frame; eyeballs and the head's back rest."""
         if self._tensors["basis"].device != points.device:
             self.to(points.device)
-        skin, edges, _ = self._fields(self._coefficients(va, landmarks))
         axes = points.new_tensor([self._unit_length, -self._unit_length])
-        where = (points[:, :2] - self._tensors["centre"][:2]) / axes
-        textures = (skin + edges) * self._tensors["off_eyeballs"]
-        across = self._sample(textures, where[None, None])[:, :, 0].transpose(1, 2) * axes
-        return F.pad(across, (0, 1)) * (points[:, 2:] > 0)
+        where = ((points[:, :2] - self._tensors["centre"][:2]) / axes)[None, None]
+        planes = self._tensors["basis"].view(-1, 5, self._grid.height, self._grid.width)[:, :4]
+        moves = self._sample(planes * self._tensors["off_eyeballs"], where)[:, :, 0].permute(2, 0, 1)
+        skin, edges = (moves * axes.repeat(2) * (points[:, 2, None, None] > 0)).split(2, 2)
+        reach = self._sample(self._tensors["reach"][None, None], where)[0, 0].T * self._unit_length
+        return PointFields(skin, edges, reach.clamp_min(1e-6))  # it is 0 beyond the grid
 
-    def _coefficients(self, va: Float[Tensor, "B 2"], landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B columns"]:
+    @torch.no_grad()
+    def coefficients(self, va: Float[Tensor, "B 2"], landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B columns"]:
         """Unit strengths for the commanded emotion, the resting expression and the present state of the eyes."""
         knots = self._tensors["knots"]
         out = coefficients(va, knots)
@@ -267,12 +268,9 @@ class MeshWarp:
         self, weights: Float[Tensor, "B columns"]
     ) -> tuple[Float[Tensor, "B 2 h w"], Float[Tensor, "B 2 h w"], Float[Tensor, "B 1 h w"]]:
         """Over the template: moves (x, y) of the skin, moves of lids and lips, heights of folds; template units."""
-        basis, reach = self._tensors["basis"], self._tensors["reach"]
-        planes = (weights @ basis.to(weights.dtype)).view(-1, 5, self._grid.height, self._grid.width)
-        skin, edges, folds = planes.split((2, 2, 1), 1)
-        # A soft limit: v / (1 + (|v| / reach)^4)^(1/4) is v itself for short moves and never longer than the reach.
-        ratio = skin.square().sum(1, keepdim=True) / reach.square()
-        return skin * (1 + ratio.square()) ** -0.25, edges, folds
+        planes = weights @ self._tensors["basis"].to(weights.dtype)
+        skin, edges, folds = planes.view(-1, 5, self._grid.height, self._grid.width).split((2, 2, 1), 1)
+        return skin * limit(skin, self._tensors["reach"], 1), edges, folds
 
     def _light(
         self, source: Float[Tensor, "B 3 h w"], labels: UInt8[Tensor, "B h w"], template_xy: Float[Tensor, "B m n 3"]
