@@ -158,32 +158,6 @@ def test_a_second_run_does_nothing(actor_clip: Path, folder: Path) -> None:
     assert (folder / "transforms_train.json").read_text() == poses
 
 
-def test_after_a_full_disk_and_an_interruption_a_run_is_completed(
-    actor_clip: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    out, usage = tmp_path / "s", shutil.disk_usage(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=64 << 10))
-        with pytest.raises(
-            UserError, match=r"s cannot be written \(.*: about \d+ MB are needed, 0 MB are free\): free some"
-        ):
-            prepare(actor_clip, out)
-    assert not (out / "ori_imgs").exists()
-    with monkeypatch.context() as patch:
-        patch.setattr(prepare_module, "make_background", stop)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(actor_clip, out)
-    with pytest.raises(UserError):
-        Subject.open(out)
-    masks = (out / "parsing" / "0.png").stat().st_mtime_ns
-    assert prepare(actor_clip, out).num_frames == COUNT
-    assert (out / "parsing" / "0.png").stat().st_mtime_ns == masks
-    assert (out / "va.csv").read_bytes() == (folder / "va.csv").read_bytes()
-
-
 @pytest.mark.parametrize(("settings", "part"), [({"seconds": 2.0}, (0.0, 2.0)), ({"part": (0.2, 2.3)}, (0.2, 2.3))])
 def test_the_limit_and_the_part_that_are_asked_for(settings: dict, part: tuple[float, float]) -> None:
     assert prepare_module._limited(PrepareConfig(**settings), (0.0, 2.4)) == part
@@ -205,9 +179,10 @@ def test_what_is_finished_is_kept_among_many(actor_clip: Path, folder: Path, tmp
 
 
 def test_a_lost_file_is_made_again(actor_clip: Path, folder: Path) -> None:
+    before = {name: (folder / name).read_bytes() for name in ("au.csv", "va.csv")}
     (folder / "au.csv").unlink()
-    subject = prepare(actor_clip, folder)
-    assert len(subject.au("AU45")) == COUNT
+    assert len(prepare(actor_clip, folder).au("AU45")) == COUNT
+    assert before == {name: (folder / name).read_bytes() for name in before}
 
 
 def test_another_clip_does_not_overwrite(actor_clip: Path, folder: Path, tmp_path: Path) -> None:
@@ -243,18 +218,37 @@ def test_two_faces(actor_clip: Path, tmp_path: Path) -> None:
         prepare(clip, tmp_path / "out")
 
 
-def test_the_useful_part_is_used(actor_clip: Path, tmp_path: Path) -> None:
-    """The face leaves, and the file is cut short behind that."""
+def test_the_useful_part_is_used_whatever_comes_in_between(
+    actor_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The face leaves, and the file is cut short behind that; a full disk and an interruption come in between."""
     frames = list(read_frames(actor_clip))
     frames += [np.full_like(frames[0], 120)] * 60
     clip = write_clip(tmp_path / "leaves.mp4", frames, sound=speech(4.8), movflags="+faststart")
-    subject = prepare(clip, tmp_path / "out", PrepareConfig(size=96))
+    out, config, usage = tmp_path / "out", PrepareConfig(size=96), shutil.disk_usage(tmp_path)
+    message = r"out cannot be written \(.*: about \d+ MB are needed, 0 MB are free\): free some"
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=message):
+        patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=64 << 10))
+        prepare(clip, out, config)
+    assert not (out / "ori_imgs").exists()
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(prepare_module, "make_background", stop)
+        prepare(clip, out, config)
+    with pytest.raises(UserError):
+        Subject.open(out)
+    masks = (out / "parsing" / "0.png").stat().st_mtime_ns
+    subject = prepare(clip, out, config)
+    assert (out / "parsing" / "0.png").stat().st_mtime_ns == masks
     assert 50 <= subject.num_frames <= COUNT
     begin, end = subject.manifest["part"]
     assert begin == 0 and end == pytest.approx(subject.num_frames / 25, abs=0.01)
     assert subject.manifest["check"]["verdict"] == "usable"
     with pytest.raises(UserError, match=r"shows no face at 2\.\d-4\.0 s"):
-        prepare(clip, tmp_path / "out", PrepareConfig(size=96, part=(0.0, 4.0)))
+        prepare(clip, out, PrepareConfig(size=96, part=(0.0, 4.0)))
 
 
 def test_too_short(tmp_path: Path) -> None:
