@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from emotalking.data import Subject
-from emotalking.data.audio_features import DEFAULT_FEATURE
+from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
 from emotalking.io.audio import save_wav
 from emotalking.testing.actor.performance import Performance
 
@@ -32,11 +32,13 @@ def run(name: str, *arguments: str | Path) -> str:
 
 
 def shown(name: str, *arguments: str | Path) -> str:
-    """Output of an example that changes nothing for others, run in this process, which has all imported."""
-    out = io.StringIO()
+    """Output of an example that changes at most the features, run in this process, which has all imported."""
+    out, known = io.StringIO(), set(AUDIO_FEATURES)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
         patch.setattr(sys, "argv", [name, *map(str, arguments)])
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    for feature in AUDIO_FEATURES.keys() - known:
+        del AUDIO_FEATURES[feature]
     return out.getvalue()
 
 
@@ -72,8 +74,9 @@ def test_custom_loss(avatar: Path) -> None:
     assert any("edges" in json.dumps(row) for row in rows)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_custom_audio_feature(actor_subject: Subject, tmp_path: Path) -> None:
-    run("custom_audio_feature.py", actor_subject.files.root, tmp_path / "level.safetensors", *SHORT)
+    shown("custom_audio_feature.py", actor_subject.files.root, tmp_path / "level.safetensors", *SHORT)
     assert actor_subject.audio_features(DEFAULT_FEATURE).shape[2] != 4
     assert (actor_subject.files.root / "aud_level.npy").exists()
 
