@@ -188,7 +188,10 @@ def fit_model(samples: Sequence[Sample], head: HeadFrame, layout: FaceLayout, ro
 
 def _trust(scores: np.ndarray) -> np.ndarray:
     """Weight of a pixel in the histograms: undecided pixels would blur the colour models into each other."""
-    return np.clip(2 * scores.max(-1, keepdims=True) - 1, 0, 1) ** 2
+    best, *others = cv2.split(scores)  # numpy reduces a last axis of four at a tenth of the speed
+    for other in others:
+        best = cv2.max(best, other)
+    return (np.clip(2 * best - 1, 0, 1) ** 2)[..., None]
 
 
 def _colours(seeds: Sequence[np.ndarray], samples: Sequence[Sample]) -> Float32[np.ndarray, "bins 4"]:
@@ -286,10 +289,19 @@ def _background_plate(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray
     known = seen >= min(3, len(samples))
     plate = np.full(colours.shape[1:], np.nan, np.float32)
     noise = np.ones(plate.shape[:2], np.float32)
-    plate[known] = np.nanmedian(colours[:, known], 0)
-    spread = np.nanmedian(np.abs(colours[:, known] - plate[known]).max(-1), 0)
+    shown = colours[:, known]
+    plate[known] = _median(shown)
+    spread = _median(np.abs(shown - plate[known]).max(-1))
     noise[known] = np.clip(1.5 * spread, 3.0, 30.0)
     return plate, noise
+
+
+def _median(values: Float32[np.ndarray, "F *rest"]) -> Float32[np.ndarray, "*rest"]:
+    """Median over the first axis of what is not NaN, at a fraction of `np.nanmedian`'s time."""
+    count = np.isfinite(values).sum(0, keepdims=True)
+    ordered = np.sort(values, axis=0)  # NaN behind all numbers
+    low, high = (np.take_along_axis(ordered, np.maximum(at, 0), 0)[0] for at in ((count - 1) // 2, count // 2))
+    return (low + high) / 2
 
 
 def _first_prior(head: HeadFrame, layout: FaceLayout) -> Float32[np.ndarray, "rows cols 3"]:
