@@ -80,12 +80,17 @@ def opened(name: str, compiled: bool) -> Graph:
 @pytest.mark.parametrize("name", [*SEEN_BY_TFLITE, "face_mesh"])
 def test_onnx_runtime_computes_what_pytorch_does(name: str) -> None:
     shape = SEEN_BY_TFLITE.get(name, ((192, 192, 3), {}))[0]
-    batch = pattern(shape) if name == "blendshapes" else torch.cat([pattern(shape), torch.rand(1, *shape)])
+    other = (
+        1.1 * pattern(shape)
+        if name == "blendshapes"
+        else torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+    )
+    batch = torch.cat([pattern(shape), other])
     found, expected = opened(name, True)(batch), opened(name, False)(batch)
     assert list(found) == list(expected)
     for output, values in expected.items():
         error = (found[output] - values).abs().max() / values.abs().max()
-        assert error < 2e-5, (output, error)  # 5e-6
+        assert error < 5e-5, (output, error)  # 2e-5 of the hand's depths, else 1e-5
 
 
 def test_every_operation_is_the_same_in_both() -> None:

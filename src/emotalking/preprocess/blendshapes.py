@@ -32,6 +32,7 @@ _POINTS = (
     387, 388, 389, 390, 397, 398, 400, 402, 405, 409, 415, 454, 466, 468, 469, 470, 471, 472, 473, 474, 475, 476, 477,
 )  # fmt: skip
 """Points of the layout "mediapipe478" that the network reads."""
+_BATCH = 64
 
 
 @one_thread()
@@ -43,5 +44,7 @@ def read_blendshapes(points: Float[np.ndarray, "N 478 2"]) -> Float32[np.ndarray
     """
     network = open_graph("blendshapes")
     faces = torch.from_numpy(np.ascontiguousarray(points[:, list(_POINTS)], np.float32))
-    scores = [next(iter(network(face[None]).values())) for face in faces]
-    return torch.stack(scores).numpy() if scores else np.zeros((0, len(BLENDSHAPES)), np.float32)
+    scores = [
+        next(iter(network(batch).values())).reshape(len(batch), -1) for batch in faces.split(_BATCH) if len(batch)
+    ]
+    return torch.cat(scores).numpy() if scores else np.zeros((0, len(BLENDSHAPES)), np.float32)

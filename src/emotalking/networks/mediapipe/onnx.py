@@ -229,7 +229,12 @@ def _reduction(op: str) -> Maker:
     return make
 
 
-def _concatenate(model: _Model, names: Names, _: Weights, axis: int) -> str:
+def _concatenate(model: _Model, names: Names, weights: Weights, axis: int) -> str:
+    """Weights are repeated for each of a batch."""
+    if weights:
+        count = model.node("Shape", [next(name for name in names if not name.startswith("constant"))], end=1)
+        sizes = model.node("Concat", [count, model.numbers(*weights[0].shape[1:])], axis=0)
+        names = [model.node("Expand", [name, sizes]) if name.startswith("constant") else name for name in names]
     return model.node("Concat", names, axis=axis)
 
 

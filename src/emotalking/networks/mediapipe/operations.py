@@ -93,7 +93,11 @@ def _reshape(shape: list[int]) -> Work:
 
 
 def _concatenate(axis: int) -> Work:
-    return lambda *parts: torch.cat(parts, axis)
+    def work(*parts: Tensor) -> Tensor:
+        count = max(map(len, parts))  # a constant is stored once, for a batch of any size
+        return torch.cat([part.expand(count, *part.shape[1:]) for part in parts], axis)
+
+    return work
 
 
 def _transpose(axes: list[int]) -> Work:
