@@ -114,8 +114,7 @@ class Session:
             if self.queued_s + len(samples) / sample_rate > self._max_queued_s:
                 raise InputError(f"more than {self._max_queued_s:g} s of sound would be waiting: send it more slowly.")
             waited = self.busy
-            utterance = self.player.push(samples, sample_rate) + self._shift.utterance
-            self._newest = utterance
+            utterance = self._newest = self.player.push(samples, sample_rate) + self._shift.utterance
             if not waited and utterance not in self._arrived:
                 self._arrived[utterance] = self.last_used
             self._unsaid.add(Piece(utterance, samples, sample_rate), self.queued_s)
