@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from emotalking.ops.backends import Backend, Operation, own_kernels_enabled
+from emotalking.ops.backends import Backend, Operation, cuda_kernel
 
 ADAM = Operation(
     "adam",
-    Backend("cuda", "emotalking.ops.cuda.adam:update", device="cuda", float32_only=True, available=own_kernels_enabled),
+    cuda_kernel("adam:update"),
     Backend("reference", "emotalking.ops.adam:update_reference"),
 )
 

@@ -95,6 +95,19 @@ class Backend:
         return getattr(import_module(module), name)(*arguments, **options)
 
 
+def cpu_kernel(place: str, **more: Any) -> Backend:
+    """Our compiled kernel for float32 tensors on the CPU: ``module:function`` in `ops.cpu`."""
+    function = f"emotalking.ops.cpu.{place}"
+    available = builds(function.partition(":")[0])
+    return Backend("cpu", function, device="cpu", float32_only=True, available=available, **more)
+
+
+def cuda_kernel(place: str, **more: Any) -> Backend:
+    """Our kernel for float32 tensors on CUDA: ``module:function`` in `ops.cuda`."""
+    function = f"emotalking.ops.cuda.{place}"
+    return Backend("cuda", function, device="cuda", float32_only=True, available=own_kernels_enabled, **more)
+
+
 class Operation:
     """A named operation with its back ends, in the order in which ``auto`` tries them; the reference is the last."""
 

@@ -3,30 +3,18 @@
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, builds
+from emotalking.ops.backends import Backend, Operation, cpu_kernel
 
 COMPOSE = Operation(
     "compose",
-    Backend(
-        "cpu",
-        "emotalking.ops.cpu.compose:compose",
-        device="cpu",
-        float32_only=True,
-        available=builds("emotalking.ops.cpu.compose"),
-    ),
+    cpu_kernel("compose:compose"),
     Backend("reference", "emotalking.ops.reference.compose:compose"),
 )
 """Back ends have the arguments of :func:`emotalking.ops.reference.compose.compose`."""
 
 LAY_OVER = Operation(
     "lay_over",
-    Backend(
-        "cpu",
-        "emotalking.ops.cpu.compose:lay_over",
-        device="cpu",
-        float32_only=True,
-        available=builds("emotalking.ops.cpu.compose"),
-    ),
+    cpu_kernel("compose:lay_over"),
     Backend("reference", "emotalking.ops.reference.compose:lay_over"),
 )
 """Back ends have the arguments of :func:`emotalking.ops.reference.compose.lay_over`."""

@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, builds, own_kernels_enabled
+from emotalking.ops.backends import Backend, Operation, cpu_kernel, cuda_kernel
 from emotalking.ops.triplane import TriplaneSpec
 
 VALUES = 10
@@ -18,22 +18,8 @@ MAX_GPU_WIDTH = 64
 
 MOTION = Operation(
     "motion",
-    Backend(
-        "cuda",
-        "emotalking.ops.cuda.motion:move",
-        device="cuda",
-        float32_only=True,
-        limits={"width": MAX_GPU_WIDTH},
-        available=own_kernels_enabled,
-    ),
-    Backend(
-        "cpu",
-        "emotalking.ops.cpu.motion:move",
-        device="cpu",
-        float32_only=True,
-        limits={"width": MAX_WIDTH},
-        available=builds("emotalking.ops.cpu.motion"),
-    ),
+    cuda_kernel("motion:move", limits={"width": MAX_GPU_WIDTH}),
+    cpu_kernel("motion:move", limits={"width": MAX_WIDTH}),
     Backend("reference", "emotalking.ops.reference.motion:move"),
 )
 """Back ends have the arguments of :func:`emotalking.ops.reference.motion.move`."""

@@ -5,18 +5,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, own_kernels_enabled
+from emotalking.ops.backends import Backend, Operation, cuda_kernel
 from emotalking.ops.geometry import camera_centre, normalize
 
 CAMERA_NORMALS = Operation(
     "camera_normals",
-    Backend(
-        "cuda",
-        "emotalking.ops.cuda.shade:camera_normals",
-        device="cuda",
-        float32_only=True,
-        available=own_kernels_enabled,
-    ),
+    cuda_kernel("shade:camera_normals"),
     Backend("reference", "emotalking.ops.normals:camera_normals_reference"),
 )
 

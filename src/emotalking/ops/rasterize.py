@@ -16,19 +16,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, builds, own_kernels_enabled
+from emotalking.ops.backends import Backend, Operation, cpu_kernel, cuda_kernel
 from emotalking.ops.cuda.rasterize import MAX_SIDE
 
 RASTERIZE = Operation(
     "rasterize",
-    Backend(
-        "cuda",
-        "emotalking.ops.cuda.rasterize:rasterize",
-        device="cuda",
-        float32_only=True,
-        limits={"side": MAX_SIDE},
-        available=own_kernels_enabled,
-    ),
+    cuda_kernel("rasterize:rasterize", limits={"side": MAX_SIDE}),
     Backend(
         "gsplat",
         "emotalking.ops.cuda.gsplat:rasterize",
@@ -37,13 +30,7 @@ RASTERIZE = Operation(
         gradients=("viewmats",),
         available=lambda: find_spec("gsplat") is not None,
     ),
-    Backend(
-        "cpu",
-        "emotalking.ops.cpu.rasterize:rasterize",
-        device="cpu",
-        float32_only=True,
-        available=builds("emotalking.ops.cpu.rasterize"),
-    ),
+    cpu_kernel("rasterize:rasterize"),
     Backend("reference", "emotalking.ops.reference.rasterize:rasterize", gradients=("viewmats", "Ks")),
 )
 """Back ends have the arguments of :func:`emotalking.ops.reference.rasterize.rasterize`. A new one is a module with

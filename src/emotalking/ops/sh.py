@@ -4,20 +4,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, own_kernels_enabled
+from emotalking.ops.backends import Backend, Operation, cuda_kernel
 
 C0 = 0.28209479177387814
 """The constant basis function, 1 / (2 sqrt(pi)): ``rgb = C0 * sh0 + 0.5``."""
 MAX_DEGREE = 3
 VIEW_COLOURS = Operation(
     "view_colours",
-    Backend(
-        "cuda",
-        "emotalking.ops.cuda.shade:view_colours",
-        device="cuda",
-        float32_only=True,
-        available=own_kernels_enabled,
-    ),
+    cuda_kernel("shade:view_colours"),
     Backend("reference", "emotalking.ops.sh:view_colours_reference"),
 )
 

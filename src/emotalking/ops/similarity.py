@@ -4,29 +4,17 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, builds, own_kernels_enabled
+from emotalking.ops.backends import Backend, Operation, cpu_kernel, cuda_kernel
 
 SSIM = Operation(
     "ssim",
-    Backend(
-        "cpu",
-        "emotalking.ops.cpu.ssim:ssim_map",
-        device="cpu",
-        float32_only=True,
-        available=builds("emotalking.ops.cpu.ssim"),
-    ),
+    cpu_kernel("ssim:ssim_map"),
     Backend("reference", "emotalking.ops.reference.ssim:ssim_map"),
 )
 
 SIMILARITY = Operation(
     "similarity",
-    Backend(
-        "cuda",
-        "emotalking.ops.cuda.similarity:compare_in_boxes",
-        device="cuda",
-        float32_only=True,
-        available=own_kernels_enabled,
-    ),
+    cuda_kernel("similarity:compare_in_boxes"),
     Backend("reference", "emotalking.ops.similarity:compare_crops"),
 )
 

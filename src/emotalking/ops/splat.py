@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, builds, own_kernels_enabled
+from emotalking.ops.backends import Backend, Operation, cpu_kernel, cuda_kernel
 from emotalking.ops.sh import num_bases
 
 MAX_SIDE = 32767
@@ -17,22 +17,8 @@ MAX_GPU_SIDE = 255 * 16
 
 SPLAT = Operation(
     "splat",
-    Backend(
-        "cuda",
-        "emotalking.ops.cuda.splat:splat",
-        device="cuda",
-        float32_only=True,
-        limits={"side": MAX_GPU_SIDE},
-        available=own_kernels_enabled,
-    ),
-    Backend(
-        "cpu",
-        "emotalking.ops.cpu.splat:splat",
-        device="cpu",
-        float32_only=True,
-        limits={"side": MAX_SIDE},
-        available=builds("emotalking.ops.cpu.splat"),
-    ),
+    cuda_kernel("splat:splat", limits={"side": MAX_GPU_SIDE}),
+    cpu_kernel("splat:splat", limits={"side": MAX_SIDE}),
     Backend("reference", "emotalking.ops.reference.splat:splat"),
 )
 """Back ends have the arguments of :func:`emotalking.ops.reference.splat.splat`."""

@@ -7,25 +7,12 @@ from functools import cached_property
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, builds, own_kernels_enabled
+from emotalking.ops.backends import Backend, Operation, cpu_kernel, cuda_kernel
 
 TRIPLANE = Operation(
     "triplane",
-    Backend(
-        "cuda",
-        "emotalking.ops.cuda.triplane:encode",
-        device="cuda",
-        float32_only=True,
-        limits={"levels": 32},
-        available=own_kernels_enabled,
-    ),
-    Backend(
-        "cpu",
-        "emotalking.ops.cpu.triplane:encode",
-        device="cpu",
-        float32_only=True,
-        available=builds("emotalking.ops.cpu.triplane"),
-    ),
+    cuda_kernel("triplane:encode", limits={"levels": 32}),
+    cpu_kernel("triplane:encode"),
     Backend("reference", "emotalking.ops.reference.triplane:encode"),
 )
 """Back ends have the arguments of :func:`emotalking.ops.reference.triplane.encode`."""

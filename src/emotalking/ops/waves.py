@@ -6,24 +6,12 @@ from dataclasses import dataclass
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, builds, own_kernels_enabled
+from emotalking.ops.backends import Backend, Operation, cpu_kernel, cuda_kernel
 
 ADD_WAVES = Operation(
     "add_waves",
-    Backend(
-        "cuda",
-        "emotalking.ops.cuda.waves:add_waves",
-        device="cuda",
-        float32_only=True,
-        available=own_kernels_enabled,
-    ),
-    Backend(
-        "cpu",
-        "emotalking.ops.cpu.waves:add_waves",
-        device="cpu",
-        float32_only=True,
-        available=builds("emotalking.ops.cpu.waves"),
-    ),
+    cuda_kernel("waves:add_waves"),
+    cpu_kernel("waves:add_waves"),
     Backend("reference", "emotalking.ops.reference.waves:add_waves"),
 )
 """Back ends have the arguments of :func:`emotalking.ops.reference.waves.add_waves`."""
