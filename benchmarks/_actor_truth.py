@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from emotalking.data import Subject
 from emotalking.data.labels import Label
 from emotalking.errors import UserError
-from emotalking.preprocess.pose.solver import project
+from emotalking.preprocess.pose.track import project
 from emotalking.progress import track
 from emotalking.testing.actor import Actor, Performance
 from emotalking.testing.actor_subject import write_actor_subject

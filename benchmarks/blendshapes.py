@@ -17,7 +17,7 @@ from emotalking.preprocess.face_measures import Rest, head_angles, measure
 from emotalking.preprocess.import_subject import shape_under
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT as LAYOUT
 from emotalking.preprocess.landmarks import MediaPipeMesh
-from emotalking.preprocess.pose.solver import project
+from emotalking.preprocess.pose.track import project
 from emotalking.preprocess.smoothing import steady
 from emotalking.progress import track
 from emotalking.testing.actor.actor import Actor

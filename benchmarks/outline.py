@@ -8,9 +8,13 @@ layer's error is taken where the head of its frame hides the body and that of an
 aligned by the motion of collar and shoulders, is the truth; none of the frames is among those that layers are composed
 of. Seam and outline on held-out frames are the metrics PSNR neck and PSNR outline (benchmarks/sharpness.py); here the
 outline's squared error is told apart by what meets there, and by how much of it moving each frame's head by one
-translation, or one affine motion, would take away (to first order, by the recorded frame's gradients): what better
-poses could give at most.
+translation, or one affine motion, would take away (to first order, by the recorded frame's gradients; that sees no
+shift of more than a pixel or two, and none of hair against face). ``poses``: the same frames once more with each head
+pose fitted to its own frame, by three Gauss-Newton steps through the renderer: what better poses could give.
 """
+
+from collections.abc import Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -25,6 +29,7 @@ from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.held_out import own_emotion, reconstruct
 from emotalking.evaluate.metrics.image import OUTLINE, outline_band
 from emotalking.models.avatar import Avatar
+from emotalking.models.compositor import torso_over_plate
 from emotalking.player.idle import POSE_LIMITS
 from emotalking.preprocess.hidden_body import SAMPLES, SEAM_PX, HiddenBody
 from emotalking.preprocess.layers import torso_layer
@@ -136,7 +141,7 @@ def outline_of(avatar: Avatar, subject: Subject, frames: int) -> dict[str, dict[
     va = own_emotion(subject, indices) if avatar.head.emotion is not None else None
     found: dict[str, list[np.ndarray]] = {}
     for index, image in zip(indices.tolist(), reconstruct(avatar, subject, indices, va), strict=True):
-        recorded, labels = np.float64(subject.target(index)), subject.masks(index).labels
+        recorded, labels = np.asarray(subject.target(index), np.float64), subject.masks(index).labels
         error = 255.0 * image.cpu().numpy().astype(np.float64) - recorded
         gradients = np.stack([cv2.Sobel(recorded, cv2.CV_64F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1))], -1)
         head = mask_of(labels, *WHOLE_HEAD)
@@ -170,6 +175,68 @@ def outline_of(avatar: Avatar, subject: Subject, frames: int) -> dict[str, dict[
     }
 
 
+STEPS = np.array([0.004, 0.004, 0.004, 0.001, 0.001, 0.002])
+"""Turn [rad] and shift [world units] by which a pose's derivatives are taken."""
+LIPS_PX = 6
+"""Pixels around the lips that poses are not fitted to."""
+
+
+def fitted(render: Callable[[np.ndarray], np.ndarray], recorded: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Turn and shift, in :data:`STEPS`, of the head that bring ``render`` of them nearest to ``recorded`` (L1)."""
+    place, image = np.zeros(6), render(np.zeros(6))
+    for _ in range(3):
+        residual = (image - recorded)[region].ravel()
+        columns = [(render(place + axis) - image)[region].ravel() for axis in np.eye(6)]
+        jacobian = np.stack(columns, 1)
+        weighted = jacobian / np.maximum(np.abs(residual), 0.02)[:, None]
+        normal = weighted.T @ jacobian
+        step = np.linalg.solve(normal + 1e-3 * np.diag(np.diag(normal)), -weighted.T @ residual)
+        nearer = render(place + step)
+        if np.abs((nearer - recorded)[region]).mean() >= np.abs(residual).mean():
+            break
+        place, image = place + step, nearer
+    return place
+
+
+def poses_of(avatar: Avatar, subject: Subject, frames: int) -> dict[str, float]:
+    """Squared error [grey levels^2] of the outline band with recorded and with fitted poses, and how these differ."""
+    strict = replace(avatar, lips="strict", skin=False)
+    sound = torch.from_numpy(subject.audio_features(avatar.audio_features)).to(avatar.device)
+    plate = torch.from_numpy(np.array(subject.background)).to(avatar.device) / 255.0
+    rows = []
+    for index in np.asarray(subject.val_indices)[spread(len(subject.val_indices), frames)].tolist():
+        recorded, labels = subject.target(index) / 255.0, subject.masks(index).labels
+        head, lips = mask_of(labels, *WHOLE_HEAD), subject.lips_rect(index).grown(LIPS_PX)
+        region = cv2.dilate(head.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+        region[lips.clipped(subject.width, subject.height).index] = False
+        torso = torch.from_numpy(np.array(subject.torso(index))).to(avatar.device)
+        behind = torso_over_plate(torso, plate)[None]
+        tables = (subject.aus, subject.valence_arousal if avatar.emotional else None, subject.gaze)
+        aus, va, gaze = (
+            None if table is None else torch.from_numpy(np.float32(table[index])).to(avatar.device)[None]
+            for table in tables
+        )
+        assert aus is not None
+        window = audio_windows(sound, np.array([index]))
+
+        def render(
+            place: np.ndarray, index: int = index, window: torch.Tensor = window, aus: torch.Tensor = aus,
+            va: torch.Tensor | None = va, gaze: torch.Tensor | None = gaze, behind: torch.Tensor = behind,
+        ) -> np.ndarray:  # fmt: skip
+            matrix = np.eye(4)
+            matrix[:3, :3] = Rotation.from_rotvec((place * STEPS)[:3]).as_matrix()
+            matrix[:3, 3] = (place * STEPS)[3:]
+            view = torch.from_numpy(np.float32(subject.viewmats[index] @ matrix)).to(avatar.device)[None]
+            return strict.render(view, window, aus, va, behind, gaze=gaze).rgb[0].cpu().numpy().astype(np.float64)
+
+        place, band = fitted(render, recorded, region), outline_band(head)
+        errors = [255.0**2 * np.square(render(each) - recorded)[band].mean() for each in (np.zeros(6), place)]
+        turn, shift = np.degrees((place * STEPS)[:3]), 1000.0 * (place * STEPS)[3:]
+        rows.append([*errors, float(np.linalg.norm(turn)), float(np.linalg.norm(shift))])
+    names = ("recorded", "fitted", "turn_deg", "shift_mm")
+    return dict(zip(names, np.mean(rows, 0).tolist(), strict=True))
+
+
 def nearest(labels: np.ndarray, among: np.ndarray, *classes: Label) -> np.ndarray:
     """Pixels whose nearest pixel of ``among`` is one of ``classes``."""
     here, there = among & mask_of(labels, *classes), among & ~mask_of(labels, *classes)
@@ -181,13 +248,14 @@ def main() -> None:
     """Run the benchmark."""
     args = arguments(__doc__)
     subject = Subject.open(args.subject)
-    report = {"layers": layer_errors(subject, args.frames), "haze": {}, "outline": {}}
+    report = {"layers": layer_errors(subject, args.frames), "haze": {}, "outline": {}, "poses": {}}
     print("layers", report["layers"], flush=True)
     for file in args.avatars:
         avatar = Avatar.load(file, args.device)
         report["haze"][file.name] = haze_of(avatar, subject, args.frames)
         report["outline"][file.name] = outline_of(avatar, subject, args.frames)
-        print(file, report["haze"][file.name], report["outline"][file.name], flush=True)
+        report["poses"][file.name] = poses_of(avatar, subject, args.frames)
+        print(file, *(report[part][file.name] for part in ("haze", "outline", "poses")), flush=True)
     write(args.name, {"subject": args.subject.name, "frames": args.frames} | report)
 
 

@@ -4,8 +4,8 @@
 
 The training frame is moved by the path, as if all of the head were a plane at one depth (the best of several), and
 compared with the held-out frame where both show hair, and where both show skin; brightness that differs is taken off.
-Poses are those of the landmarks and the optical flow that `prepare` left in the folder, before and after skin was
-followed from keyframes. Hair takes no part in either.
+Poses are those of the landmarks and the optical flow that `prepare` left in the folder, before and after skin, and
+skin and hair, were followed from keyframes.
 """
 
 import json
@@ -19,10 +19,14 @@ from _report import arguments, write
 from emotalking.data import Subject
 from emotalking.data.labels import Label, mask_of
 from emotalking.io.arrays import load_array
-from emotalking.preprocess.pose.keyframes import follow_keyframes
-from emotalking.preprocess.pose.solver import PoseTrack, project, refine_pose, solve_pose
+from emotalking.preprocess.parsing.parser import SelfieSegmentation
+from emotalking.preprocess.pose.keyframes import choose_keyframes, follow_keyframes
+from emotalking.preprocess.pose.scalp import find_scalp
+from emotalking.preprocess.pose.solver import refine_pose, solve_pose
+from emotalking.preprocess.pose.track import PoseTrack, project
 from emotalking.preprocess.tracking import PointFlow
 
+KEYFRAMES = 24
 DEPTHS = (0.0, 0.02, 0.04, 0.06)
 """Depths of the plane in the head frame, world units."""
 APART = 25
@@ -31,7 +35,7 @@ HALF_PIXEL = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
 
 
 def solved(subject: Subject) -> tuple[dict[str, PoseTrack], dict[str, float]]:
-    """The paths before and after keyframes, and seconds of processor time."""
+    """The paths before and after keyframes, of skin alone and of hair too, and seconds of processor time."""
     work, layout, size = subject.files.root / ".capture", subject.landmarks.layout, (subject.height, subject.width)
     raw = load_array(work / "points.npy").astype(np.float64)
     points, rigid = raw[..., :2], list(layout.rigid)
@@ -39,14 +43,22 @@ def solved(subject: Subject) -> tuple[dict[str, PoseTrack], dict[str, float]]:
     fps, began = float(subject.fps), time.process_time()
     before = solve_pose(points, raw[..., 2], layout, size, fps, flow)
     seconds = {"solve": time.process_time() - began}
-    found = np.isfinite(raw).all((1, 2))
+    found = np.asarray(np.isfinite(raw).all((1, 2)))
     face_px = float(np.median(np.ptp(points[found, :, 1], axis=1)))
     path = project(before.shape[rigid], before.viewmats, before.focal, size)
-    began = time.process_time()
-    frames = map(subject.original, range(subject.num_frames))
-    tracks = follow_keyframes(frames, subject.original, path, found, 24, face_px)
-    after = refine_pose(before, tracks, points, layout, size, fps, flow)
-    return {"landmarks": before, "keyframes": after}, seconds | {"keyframes": time.process_time() - began}
+    poses = {"landmarks": before}
+    keys, links = choose_keyframes(path, found, KEYFRAMES)
+    for name in ("skin", "skin and hair"):
+        began, scalp, places = time.process_time(), None, path
+        if name != "skin":
+            scalp = find_scalp(subject.original, keys, SelfieSegmentation(), before, layout, size, face_px)
+            every = np.concatenate([before.shape[rigid], scalp.places])
+            places = scalp.begun(project(every, before.viewmats, before.focal, size))
+        frames = map(subject.original, range(subject.num_frames))
+        tracks = follow_keyframes(frames, subject.original, places, found, links, face_px)
+        poses[name] = refine_pose(before, tracks, points, layout, size, fps, flow, scalp=scalp)
+        seconds[name] = time.process_time() - began
+    return poses, seconds
 
 
 def homography(pose: PoseTrack, index: int, depth: float, size: tuple[int, int]) -> np.ndarray:
@@ -60,7 +72,9 @@ def agreement(subject: Subject, poses: dict[str, PoseTrack], frames: int) -> dic
     """PSNR [dB] of hair and of skin by path, at the depth that suits each best."""
     val, size = np.asarray(subject.val_indices), (subject.width, subject.height)
     rigid, first = list(subject.landmarks.layout.rigid), next(iter(poses.values()))
-    path = project(first.shape[rigid], first.viewmats, first.focal, size[::-1]).reshape(subject.num_frames, -1)
+    path = project(first.shape[rigid], first.viewmats, first.focal, (subject.height, subject.width)).reshape(
+        subject.num_frames, -1
+    )
     train = np.asarray(subject.train_indices)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     errors: dict[tuple[str, Label, float], list[float]] = {}

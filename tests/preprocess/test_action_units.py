@@ -16,7 +16,8 @@ from emotalking.preprocess.action_units import (
 )
 from emotalking.preprocess.face_measures import USUAL, Rest, head_angles, measure
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
-from emotalking.preprocess.pose.solver import project, solve_pose
+from emotalking.preprocess.pose.solver import solve_pose
+from emotalking.preprocess.pose.track import project
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.state import ActorState, Viseme
 

@@ -10,7 +10,8 @@ from emotalking.io.video import probe, read_frames
 from emotalking.preprocess.action_units import action_units, head_points, raw_opening
 from emotalking.preprocess.detectors import FaceFinder
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
-from emotalking.preprocess.pose.solver import project, solve_pose
+from emotalking.preprocess.pose.solver import solve_pose
+from emotalking.preprocess.pose.track import project
 from emotalking.preprocess.smoothing import steady
 from emotalking.preprocess.tracking import find_framing, track_landmarks
 

@@ -31,7 +31,8 @@ def test_points_are_followed_to_a_tenth_of_a_pixel() -> None:
     points = np.array([[70.0, 70.0], [130.0, 70.0], [100.0, 130.0], [80.0, 125.0]])
     path = points + shifts[:, None] + rng.normal(0, 0.7, (20, 1, 2))  # the path so far is off
     usable = np.arange(20) != 9
-    tracks = follow_keyframes(iter(images), images.__getitem__, path, usable, 8, face_px=300.0)
+    _, links = choose_keyframes(path, usable, 8)
+    tracks = follow_keyframes(iter(images), images.__getitem__, path, usable, links, face_px=300.0)
     assert np.isnan(tracks.moves[9]).all()
     assert 5 not in tracks.keys[[0, 1]] or np.isfinite(tracks.moves[5, :, 2:]).all()
     assert np.isnan(tracks.moves[5, :, :2]).all()

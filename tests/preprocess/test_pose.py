@@ -12,7 +12,9 @@ from emotalking.preprocess.config import PoseConfig
 from emotalking.preprocess.pose import bundle
 from emotalking.preprocess.pose.keyframes import LINKS, KeyframeTracks, choose_keyframes
 from emotalking.preprocess.pose.rigid import EYE_PLACE, RigidStart, head_frame, to_world
-from emotalking.preprocess.pose.solver import PoseTrack, jitter_px, project, refine_pose, solve_pose
+from emotalking.preprocess.pose.scalp import Scalp
+from emotalking.preprocess.pose.solver import jitter_px, refine_pose, solve_pose
+from emotalking.preprocess.pose.track import PoseTrack, project
 from emotalking.preprocess.tracking import PointFlow
 
 SIZE = (512, 512)
@@ -202,13 +204,40 @@ def test_a_slow_error_of_the_detector_does_not_turn_the_head() -> None:
     path = project(before.shape[rigid], before.viewmats, before.focal, SIZE)
     _, links = choose_keyframes(path, np.ones(250, bool), 24)
     clean = scene.clean[:, rigid]
-    moves = np.float32(clean[:, None] - clean[links] + rng.normal(0, 0.1, (250, LINKS, len(rigid), 2)))
+    moves = np.asarray(clean[:, None] - clean[links] + rng.normal(0, 0.1, (250, LINKS, len(rigid), 2)), np.float32)
     moves[:, :, ::3] = np.nan
     moves[100] = np.nan
     after = refine_pose(before, KeyframeTracks(links, moves), scene.points, *given)
     errors = [np.sqrt((scene.rotation_errors_deg(pose.viewmats) ** 2).mean()) for pose in (before, after)]
     assert errors[1] < 0.6 * errors[0]
     assert np.array_equal(after.shape, before.shape) and after.focal == before.focal
+
+
+def test_hair_stays_in_place_when_skin_slides() -> None:
+    scene, rng = Scene(noise=0.3), np.random.default_rng(4)
+    rigid = list(scene.layout.rigid)
+    slide = 3.0 * np.exp(-(((np.arange(250) - 125) / 20) ** 4))  # all skin slides down for two seconds
+    scene.points[:, rigid, 1] += slide[:, None]
+    scene.flow.displacement[..., 1] += np.diff(slide)[:, None]
+    places = np.column_stack([rng.uniform(low, high, 60) for low, high in ((-0.07, 0.07), (0.06, 0.12), (-0.06, 0.02))])
+    given = scene.layout, SIZE, 25, scene.flow
+    before = solve_pose(scene.points, scene.depth, *given)
+    face, hair = scene.points[:, rigid], project(places, scene.path, scene.focal, SIZE)
+    keys, links = choose_keyframes(scene.clean[:, rigid], np.ones(250, bool), 24)
+    seen = hair[keys] + rng.normal(0, 0.1, (1, 60, 2))
+    seen[3, :5] = np.nan  # these are hidden in a keyframe
+    scalp = Scalp(keys, seen, places + rng.normal(0, 0.01, places.shape))
+    moves = np.concatenate([face, hair], 1)
+    moves = np.asarray(moves[:, None] - moves[links], np.float32)
+    off = {}
+    for name, count, more in (("face", len(rigid), None), ("hair", None, scalp)):
+        path = refine_pose(before, KeyframeTracks(links, moves[:, :, :count]), scene.points, *given, scalp=more)
+        turned = Rotation.from_matrix(np.swapaxes(scene.path[:, :3, :3], 1, 2) @ path.viewmats[:, :3, :3]).mean()
+        drawn = project(places @ turned.as_matrix(), path.viewmats, path.focal, SIZE)  # the head frame may be turned
+        shift = drawn - hair
+        shift = np.linalg.norm(shift - np.median(shift, 0), axis=-1)
+        off[name] = shift[110:140].mean(), shift[[*range(90), *range(160, 250)]].mean()
+    assert off["hair"][0] < 0.5 * off["face"][0] and off["hair"][1] < 1.1 * off["face"][1], off
 
 
 def test_a_cut_is_not_smeared() -> None:

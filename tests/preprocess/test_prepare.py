@@ -21,7 +21,7 @@ from emotalking.preprocess import prepare as prepare_module
 from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.job import Job, keep_frames
 from emotalking.preprocess.many import prepare_many
-from emotalking.preprocess.pose.solver import PoseTrack, project
+from emotalking.preprocess.pose.track import PoseTrack, project
 from emotalking.preprocess.prepare import is_prepared, prepare
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.performance import Performance

@@ -76,10 +76,10 @@ class PoseConfig:
     iterations: int = 20
     """Gauss-Newton steps at most."""
     keyframes: int = 24
-    """Frames, spread over the poses, from which skin is followed to all others to refine the path
-    (:mod:`emotalking.preprocess.pose.keyframes`); 0: not. Hair of held-out frames agrees with
-    that of the training frame of the most similar pose to 29.7 dB instead of 28.6 (256 px, 60 s), 28.0 instead of 27.4
-    (512 px, 71 s; benchmarks/poses.py)."""
+    """Frames, spread over the poses, from which skin, hair and ears (:mod:`emotalking.preprocess.pose.scalp`) are
+    followed to all others to refine the path (:mod:`emotalking.preprocess.pose.keyframes`); 0: not. Hair of held-out
+    frames agrees with that of the training frame of the most similar pose to 30.5 dB, by skin alone to 29.3, by the
+    detector's landmarks to 28.6 (256 px, 60 s); 28.2, 28.1 and 27.3 (512 px, 71 s; benchmarks/poses.py)."""
 
 
 @dataclass(frozen=True)

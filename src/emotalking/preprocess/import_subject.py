@@ -38,7 +38,7 @@ from emotalking.preprocess.landmarks import open_provider
 from emotalking.preprocess.masks import make_masks, spread
 from emotalking.preprocess.normals import make_normals
 from emotalking.preprocess.pose import rigid
-from emotalking.preprocess.pose.solver import project
+from emotalking.preprocess.pose.track import project
 from emotalking.preprocess.smoothing import steady
 from emotalking.preprocess.tracking import check_faces, track_landmarks
 from emotalking.progress import track

@@ -34,7 +34,7 @@ from emotalking.ops.box import Box
 from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT
 from emotalking.preprocess.person import Person
-from emotalking.preprocess.pose.solver import PoseTrack
+from emotalking.preprocess.pose.track import PoseTrack
 from emotalking.preprocess.scan import SOUND_FILE, Scan, decode_sound, load_sound, scan_clip
 from emotalking.preprocess.steps import Steps, digest, file_hash
 from emotalking.preprocess.timeline import Timeline

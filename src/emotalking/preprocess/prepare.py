@@ -39,8 +39,11 @@ from emotalking.preprocess.landmarks import open_provider
 from emotalking.preprocess.layers import draw_layers, make_background
 from emotalking.preprocess.masks import make_masks
 from emotalking.preprocess.normals import make_normals
-from emotalking.preprocess.pose.keyframes import follow_keyframes
-from emotalking.preprocess.pose.solver import PoseTrack, follow_pose, project, refine_pose, solve_pose
+from emotalking.preprocess.parsing.parser import SelfieSegmentation
+from emotalking.preprocess.pose.keyframes import choose_keyframes, follow_keyframes
+from emotalking.preprocess.pose.scalp import find_scalp
+from emotalking.preprocess.pose.solver import follow_pose, refine_pose, solve_pose
+from emotalking.preprocess.pose.track import PoseTrack, project
 from emotalking.preprocess.processes import with_processes
 from emotalking.preprocess.scan import scan_clip
 from emotalking.preprocess.smoothing import steady
@@ -278,20 +281,20 @@ def _pose(job: Job) -> dict[str, Any]:
 
 
 def _refined(job: Job, pose: PoseTrack, found: RawTrack) -> PoseTrack:
-    """The path corrected by what keyframes show."""
-    path = project(pose.shape[list(job.layout.rigid)], pose.viewmats, pose.focal, job.size)
+    """The path corrected by what keyframes show of face, hair and ears."""
+    face = pose.shape[list(job.layout.rigid)]
     face_px = float(np.nanmedian(np.ptp(found.points[found.detected][::10, :, 1], axis=1)))
-    frames = track(job.frames(), "keyframes", job.count)
-    tracks = follow_keyframes(
-        frames,
-        lambda index: read_image(job.files.original(index)),
-        path,
-        found.detected,
-        job.config.pose.keyframes,
-        face_px,
-    )
+
+    def keyframe(index: int) -> np.ndarray:
+        return read_image(job.files.original(index))
+
+    usable, path = found.detected, project(face, pose.viewmats, pose.focal, job.size)
+    keys, links = choose_keyframes(path, usable, job.config.pose.keyframes)
+    scalp = find_scalp(keyframe, keys, SelfieSegmentation(), pose, job.layout, job.size, face_px)
+    path = scalp.begun(project(np.concatenate([face, scalp.places]), pose.viewmats, pose.focal, job.size))
+    tracks = follow_keyframes(track(job.frames(), "keyframes", job.count), keyframe, path, usable, links, face_px)
     more = float(job.fps), found.flow, job.config.pose
-    return refine_pose(pose, tracks, found.points[..., :2], job.layout, job.size, *more)
+    return refine_pose(pose, tracks, found.points[..., :2], job.layout, job.size, *more, scalp=scalp)
 
 
 def _has_pose(job: Job) -> bool:

@@ -23,7 +23,7 @@ from emotalking.errors import InputError
 from emotalking.io.audio import iter_audio
 from emotalking.io.video_writer import AUDIO_RATE, VideoWriter
 from emotalking.preprocess.pose.rigid import euler_angles
-from emotalking.preprocess.pose.solver import project
+from emotalking.preprocess.pose.track import project
 from emotalking.preprocess.steps import map_frames
 from emotalking.progress import track
 from emotalking.report import Page, Plot, line_plot

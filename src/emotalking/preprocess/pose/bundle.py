@@ -131,8 +131,11 @@ class Bundle:
 
     def measure_sigma(self) -> None:
         """Measure each point's own noise: points that expressions move get little weight in the pose."""
-        distance = np.where(self.observed, np.linalg.norm(self.project() - self.points, axis=-1), np.nan)
-        self.sigma = np.clip(np.nanmedian(distance, 0) / 1.177, 0.25 * self.unit, 8.0 * self.unit)  # Rayleigh median
+        distance = np.linalg.norm(self.project() - self.points, axis=-1)
+        some: np.ndarray = np.asarray(self.observed.any(0))
+        noise = np.full(len(some), 8.0 * self.unit)
+        noise[some] = np.nanmedian(np.where(self.observed, distance, np.nan)[:, some], 0) / 1.177  # Rayleigh median
+        self.sigma = np.clip(noise, 0.25 * self.unit, 8.0 * self.unit)
 
     def _jacobian(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
         """Projected points without the centre [n, R, 2]; their derivatives by pose, shape, log focal [n, R, 2, 10]."""

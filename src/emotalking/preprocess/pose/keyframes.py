@@ -27,7 +27,7 @@ _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.005)
 
 @dataclass(frozen=True)
 class KeyframeTracks:
-    """Motion of the rigid points from keyframes to all frames."""
+    """Motion of R points from keyframes to all frames."""
 
     keys: Int[np.ndarray, "N L"]
     """Frames with which each frame was compared."""
@@ -72,23 +72,21 @@ def follow_keyframes(
     keyframe: Callable[[int], UInt8[np.ndarray, "H W 3"]],
     path: Float[np.ndarray, "N R 2"],
     usable: Bool[np.ndarray, " N"],
-    count: int,
+    links: Int[np.ndarray, "N L"],
     face_px: float,
 ) -> KeyframeTracks:
-    """Measure how the rigid points move from keyframes to all frames (Lucas-Kanade from the path, checked backwards).
+    """Measure how points move from keyframes to all frames (Lucas-Kanade from the path, checked backwards).
 
     Args:
         frames: RGB, in order.
         keyframe: reads one frame, RGB.
-        path: rigid points under the poses so far, pixels.
+        path: the points under the poses so far, pixels; NaN where one is not to be followed.
         usable: frames that show the face; the others get no observation.
-        count: of keyframes.
+        links: keyframes of each frame (:func:`choose_keyframes`).
         face_px: height of the face.
     """
-    keys, links = choose_keyframes(path, usable, count)
-    images = {int(key): cv2.cvtColor(keyframe(int(key)), cv2.COLOR_RGB2GRAY) for key in keys}
-    side = max(9, int(face_px * WINDOW) | 1)
-    found = map_frames(frames, partial(_moves, images, links, path, usable, side), shared=True)
+    images = {int(key): cv2.cvtColor(keyframe(int(key)), cv2.COLOR_RGB2GRAY) for key in np.unique(links)}
+    found = map_frames(frames, partial(_moves, images, links, path, usable, patch_side(face_px)), shared=True)
     return KeyframeTracks(links, np.stack(list(found)))
 
 
@@ -106,15 +104,35 @@ def _moves(
     if not usable[index]:
         return out
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-    tolerance = BACK_PX * max(grey.shape) / 512
-    there = (path[index] - 0.5).astype(np.float32)  # OpenCV counts from pixel centres
     for link, key in enumerate(links[index]):
-        here = (path[key] - 0.5).astype(np.float32)
-        end, forth = _follow(images[int(key)], grey, here, there, side)
-        back, returned = _follow(grey, images[int(key)], end, here, side)
-        good = forth & returned & (np.linalg.norm(back - here, axis=1) < tolerance)
-        out[link, good] = (end - here)[good]
+        moves, good = follow(images[int(key)], grey, path[key], path[index], side)
+        out[link, good] = moves[good]
     return out
+
+
+def patch_side(face_px: float) -> int:
+    """Side of the compared patch in pixels, odd."""
+    return max(9, int(face_px * WINDOW) | 1)
+
+
+def follow(
+    first: UInt8[np.ndarray, "H W"],
+    second: UInt8[np.ndarray, "H W"],
+    points: Float[np.ndarray, "R 2"],
+    guess: Float[np.ndarray, "R 2"],
+    side: int,
+) -> tuple[Float[np.ndarray, "R 2"], Bool[np.ndarray, " R"]]:
+    """Moves of ``points`` between two grey images, begun at ``guess``, and where the way back leads back.
+
+    Points that are NaN in either are not followed.
+    """
+    known: np.ndarray = np.asarray(np.isfinite(points + guess).all(-1))
+    # OpenCV counts from pixel centres.
+    here, there = (np.where(known[:, None], each - 0.5, 0.0).astype(np.float32) for each in (points, guess))
+    end, forth = _follow(first, second, here, there, side)
+    back, returned = _follow(second, first, end, here, side)
+    near = np.linalg.norm(back - here, axis=1) < BACK_PX * max(first.shape) / 512
+    return end - here, known & forth & returned & near
 
 
 def _follow(

@@ -100,7 +100,7 @@ def triangulate(
     """Every landmark's robust mean place in the head frame, given the path.
 
     Args:
-        points: pixels [N, K, 2].
+        points: pixels [N, K, 2]; NaN where a point of a frame that is used is not known.
         detected: frames to use.
         viewmats: the path.
         focal: pixels.
@@ -120,7 +120,9 @@ def triangulate(
             p = np.einsum("nij,kj->nki", rotation[chunk], shape) + translation[chunk, None]
             uv = focal * p[..., :2] / p[..., 2:]
             residual = uv + centre - points[frames[chunk]]
-            weight = 1.0 / np.maximum(np.linalg.norm(residual, axis=-1), 1.0)
+            known = np.isfinite(residual).all(-1)
+            residual = np.where(known[..., None], residual, 0.0)
+            weight = known / np.maximum(np.linalg.norm(residual, axis=-1), 1.0)
             d_p = np.zeros((*p.shape[:2], 2, 3))
             d_p[..., 0, 0] = d_p[..., 1, 1] = focal / p[..., 2]
             d_p[..., :, 2] = -uv / p[..., 2:]

@@ -8,7 +8,7 @@ second differences of the path removes what is faster than a head moves. All of 
 (:mod:`emotalking.preprocess.pose.bundle`); time is linear in the length of the clip, and memory nearly flat.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -20,29 +20,9 @@ from emotalking.preprocess.config import PoseConfig
 from emotalking.preprocess.pose import rigid
 from emotalking.preprocess.pose.bundle import Bundle, BundleWeights
 from emotalking.preprocess.pose.keyframes import KeyframeTracks
+from emotalking.preprocess.pose.scalp import SPREAD, Scalp
+from emotalking.preprocess.pose.track import PoseTrack
 from emotalking.preprocess.tracking import PointFlow
-
-
-@dataclass(frozen=True)
-class PoseTrack:
-    """The solved path, in the world frame of docs/conventions.md."""
-
-    viewmats: Float[np.ndarray, "N 4 4"]
-    """World (head) to camera, OpenCV axes."""
-    focal: float
-    """Pixels; the principal point is the image centre."""
-    shape: Float[np.ndarray, "K 3"]
-    """Neutral face: every landmark's robust mean place in the head frame."""
-    sigma_px: Float[np.ndarray, " R"]
-    """Measured noise of each rigid point around the model."""
-    statistics: dict[str, float] = field(default_factory=dict)
-    """Measures of the rigid points, in pixels: ``reprojection_px`` (rms); jitter (:func:`jitter_px`) of the landmarks
-    ``jitter_landmarks_px``, of what the path leaves of them ``noise_px``, of poses solved frame by frame
-    ``jitter_per_frame_pose_px``, and of this path ``jitter_px``; how far the skin slides from frame to frame against
-    the head (median distance between the path's motion and the optical flow), frame by frame
-    ``slip_per_frame_pose_px`` and on this path ``slip_px`` (with flow only). ``focal_ratio`` with ``focal_sigma``
-    (relative); ``focal_evidence``, the share (0..1) that the observations have in it, and ``focal_ratio_alone``, what
-    they alone would give. ``yaw_span_deg``, ``pitch_span_deg``, ``roll_span_deg``."""
 
 
 def jitter_px(points: Float[np.ndarray, "N R 2"]) -> float:
@@ -57,14 +37,6 @@ def jitter_px(points: Float[np.ndarray, "N R 2"]) -> float:
     per_frame = np.sqrt((second**2).mean((1, 2)) / 6.0)
     per_frame = per_frame[np.isfinite(per_frame)]
     return float(np.median(per_frame)) if len(per_frame) else 0.0
-
-
-def project(
-    shape: Float[np.ndarray, "R 3"], viewmats: Float[np.ndarray, "N 4 4"], focal: float, size: tuple[int, int]
-) -> Float[np.ndarray, "N R 2"]:
-    """Pixels of head-frame points under each pose; ``size`` is (height, width)."""
-    p = np.einsum("nij,kj->nki", viewmats[:, :3, :3], shape) + viewmats[:, None, :3, 3]
-    return focal * p[..., :2] / p[..., 2:] + np.array([size[1] / 2, size[0] / 2])
 
 
 def solve_pose(
@@ -148,6 +120,8 @@ def follow_pose(
 
 _TRACKED_PX = 0.25
 """Standard deviation given to points followed from keyframes, in pixels of a 512-pixel image."""
+_FACE_ROUNDS, _ROUNDS = 3, 6
+"""Rounds of the refinement with the face alone, and of all."""
 _FEWEST_TRACKED = 6
 """A frame with fewer of them keeps the detector's landmarks."""
 
@@ -161,36 +135,72 @@ def refine_pose(
     fps: float | int = 25,
     flow: PointFlow | None = None,
     config: PoseConfig = PoseConfig(),  # noqa: B008 (frozen)
+    scalp: Scalp | None = None,
 ) -> PoseTrack:
     """The path solved again with points followed from keyframes in the landmarks' place.
 
-    Where a point is in the keyframes follows from their poses, which are corrected too: a few rounds. Face shape and
+    Where a point of the face is in the keyframes follows from their poses, which are corrected too: a few rounds. Then
+    hair and ears count as well, at the places that the path gives them by then. Face shape and
     focal length stay: corrected too, a head that hardly turns became 4 mm deeper and turned by a third less, which
-    explains the same motion.
+    explains the same motion; so do the places. Each point weighs by its own noise, as expressions move skin.
 
     Args:
         pose: result of :func:`solve_pose` or :func:`follow_pose`, of the same arguments.
-        tracks: of the rigid points.
+        tracks: of the rigid points, and of those of ``scalp`` behind them.
         points: as :func:`solve_pose`, like all others.
+        scalp: hair and ears; None: there are none.
     """
     index = np.asarray(layout.rigid)
-    landmarks = np.asarray(points[:, index], np.float64)
-    start = rigid.RigidStart(pose.shape[index], pose.viewmats[:, :3, :3], pose.viewmats[:, :3, 3], pose.focal)
-    problem = Bundle(landmarks, start, size, flow, _weights(config, fps, len(points)), max(size) / 512.0)
-    seen = problem.points, problem.observed
-    problem.sigma = np.full(len(index), _TRACKED_PX * problem.unit)
-    for _ in range(3):
-        places = tracks.points(problem.project())
-        lost = np.isfinite(places).all(-1).sum(1) < _FEWEST_TRACKED
-        places[lost] = landmarks[lost]
+    landmarks, face = np.asarray(points[:, index], np.float64), len(index)
+    more = np.zeros((0, 3)) if scalp is None else scalp.places
+    start = rigid.RigidStart(
+        np.concatenate([pose.shape[index], more]), pose.viewmats[:, :3, :3], pose.viewmats[:, :3, 3], pose.focal
+    )
+    weights, unit = _weights(config, fps, len(points)), max(size) / 512.0
+    problem = Bundle(_widened(landmarks, len(more), np.nan), start, size, _with_scalp(flow, len(more)), weights, unit)
+    problem.sigma = np.full(len(start.shape), _TRACKED_PX * unit)
+    for number in range(_ROUNDS):
+        path = problem.project()
+        places = tracks.points(path if scalp is None else scalp.begun(path))
+        lost = np.isfinite(places[:, :face]).all(-1).sum(1) < _FEWEST_TRACKED
+        places[lost, :face] = landmarks[lost]
+        if number < _FACE_ROUNDS:
+            places[:, face:] = np.nan
+        elif number == _FACE_ROUNDS and len(more):
+            usable: np.ndarray = np.isfinite(places[:, face:]).all(-1).sum(1) > 0
+            views = problem.viewmats()
+            problem.shape[face:] = rigid.triangulate(places[:, face:], usable, views, pose.focal, size, more, SPREAD)
         problem.observed = np.asarray(np.isfinite(places).all(-1))
         problem.points = np.where(problem.observed[..., None], places, 0.0)
+        if number >= _FACE_ROUNDS:
+            problem.measure_sigma()
         for _ in range(4):
             problem.step(with_globals=False)
-    problem.points, problem.observed, problem.sigma = *seen, pose.sigma_px
-    path = problem.viewmats()
-    statistics = pose.statistics | _statistics(problem, _detected(landmarks)) | _spans(path)
-    return replace(pose, viewmats=path, statistics=statistics)
+    return _of_face(problem, pose, landmarks, size, flow)
+
+
+def _of_face(
+    problem: Bundle, pose: PoseTrack, landmarks: np.ndarray, size: tuple[int, int], flow: PointFlow | None
+) -> PoseTrack:
+    """The path of ``problem`` with the measures of the rigid landmarks."""
+    count, path = landmarks.shape[1], problem.viewmats()
+    start = rigid.RigidStart(problem.shape[:count], problem.rotations, problem.translations, pose.focal)
+    face = Bundle(landmarks, start, size, flow, problem.weights, problem.unit)
+    face.sigma = pose.sigma_px
+    statistics = pose.statistics | _statistics(face, _detected(landmarks)) | _spans(path)
+    return replace(pose, viewmats=path, statistics=statistics | {"scalp_points": float(len(problem.shape) - count)})
+
+
+def _widened(values: np.ndarray, count: int, fill: float | bool) -> np.ndarray:
+    """[N, R, ...] with ``count`` more points of value ``fill``."""
+    return np.concatenate([values, np.full((len(values), count, *values.shape[2:]), fill, values.dtype)], 1)
+
+
+def _with_scalp(flow: PointFlow | None, count: int) -> PointFlow | None:
+    """Optical flow with ``count`` more points, of which none is known."""
+    if flow is None:
+        return None
+    return PointFlow(_widened(flow.displacement, count, 0.0), _widened(flow.valid, count, False))
 
 
 def _detected(rigid_points: Float[np.ndarray, "N R 2"]) -> Bool[np.ndarray, " N"]:
