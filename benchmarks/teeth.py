@@ -35,7 +35,7 @@ def motion(avatar: Avatar, subject: Subject, indices: np.ndarray) -> dict[str, f
     aus = torch.from_numpy(np.float32(subject.aus[indices]))
     mouth, means = head.mouth, head.mouth.gaussians.means
     eyes = float((shape[[42, 45]].mean(0) - shape[[36, 39]].mean(0)).norm())
-    moved = mouth.motion(mouth.motion.canonical(means), mouth.audio(sound))["d_means"][..., 1].std(0) / eyes * 1e3
+    moved = mouth.motion(means, mouth.audio(sound))["d_means"][..., 1].std(0) / eyes * 1e3
     lips = head.face.motion(head.face.motion.canonical(shape[[62, 66]]), head.face.audio(sound), aus)["d_means"]
     upper, lower = (lips[..., 1].std(0) / eyes * 1e3).tolist()
     points = track.ibug68[subject.train_indices]

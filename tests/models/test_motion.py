@@ -61,6 +61,22 @@ def test_face_equals_the_plain_concatenation(points: torch.Tensor) -> None:
         assert torch.allclose(offsets["d_scales"][frame], raw[:, 7:], atol=1e-5)
 
 
+@pytest.mark.parametrize(("emotion_code", "gaze"), [(0, False), (0, True), (16, True)])
+def test_one_pass_over_the_face_equals_its_two_parts(points: torch.Tensor, emotion_code: int, gaze: bool) -> None:
+    torch.manual_seed(0)
+    face = FaceMotion(32, emotion_code=emotion_code, gaze=gaze)
+    loud(face)
+    given = (
+        torch.randn(2, 32),
+        torch.rand(2, 6) * 3,
+        torch.randn(2, 2) if emotion_code else None,
+        torch.randn(2, 2) * 0.1,
+    )
+    parts = face(face.canonical(points), *given)
+    for name, offset in face.offsets(points, face.codes(*given)).items():
+        torch.testing.assert_close(offset, parts[name], rtol=1e-4, atol=1e-5)
+
+
 def test_combined_face_equals_the_plain_concatenation(points: torch.Tensor) -> None:
     torch.manual_seed(0)
     face = FaceMotion(32, emotion_code=16)
@@ -124,7 +140,7 @@ def test_mouth_equals_the_plain_concatenation_and_moves_mainly_up_and_down(point
     mouth = MouthMotion(32)
     loud(mouth)
     audio = torch.randn(1, 32)
-    moved = mouth(mouth.canonical(points), audio)["d_means"][0]
+    moved = mouth(points, audio)["d_means"][0]
     raw = mouth.trunk(mouth.first(torch.cat([mouth.encoder(points), audio.expand(50, -1)], -1)))
     assert torch.allclose(moved, raw * torch.tensor([0.2, 1.0, 0.2]) * POSITION_SCALE, atol=1e-6)
 
@@ -136,9 +152,9 @@ def test_the_jaw_takes_lower_teeth_along_and_leaves_upper_ones(points: torch.Ten
     heights = points.clone()
     heights[:20, 1], heights[20:40, 1], heights[40:, 1] = -0.05, -0.0575, -0.07
     audio = torch.randn(2, 32)
-    whole = mouth(mouth.canonical(heights), audio)["d_means"]
+    whole = mouth(heights, audio)["d_means"]
     mouth.jaw = torch.tensor([-11.0, -200.0])  # nothing above -0.055, all below -0.06
-    moved = mouth(mouth.canonical(heights), audio)["d_means"]
+    moved = mouth(heights, audio)["d_means"]
     assert not moved[:, :20].any() and whole[:, :20].any()
     torch.testing.assert_close(moved[:, 20:40], 0.5 * whole[:, 20:40])
     assert torch.equal(moved[:, 40:], whole[:, 40:])

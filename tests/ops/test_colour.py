@@ -112,3 +112,22 @@ def test_dilation_is_the_maximum_over_the_window(size: int) -> None:
     alpha = torch.rand(2, 3, 30, 21, generator=torch.Generator().manual_seed(0))
     pooled = torch.nn.functional.max_pool2d(alpha, size, stride=1, padding=size // 2)
     assert torch.equal(dilate(alpha, size), pooled)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+@pytest.mark.parametrize(("frames", "count"), [(1, 1), (3, 37)])
+def test_kernel_equals_reference(degree: int, frames: int, count: int) -> None:
+    """Values and gradients, some colours below zero; coefficients beyond the degree are there and do not count."""
+    rng = torch.Generator().manual_seed(count)
+    parts = [torch.randn(count, 1, 3, generator=rng), torch.randn(count, 15, 3, generator=rng)]
+    means, centres = torch.randn(frames, count, 3, generator=rng), torch.randn(frames, 3, generator=rng) * 3
+    grad = torch.randn(frames, count, 3, generator=rng)
+    results = []
+    for backend, dtype in (("cpu", torch.float32), ("reference", torch.float64)):
+        first, rest = (part.to(dtype, copy=True).requires_grad_() for part in parts)
+        colours = sh.view_colours(first, rest, means.to(dtype), centres.to(dtype), degree, backend=backend)
+        colours.backward(grad.to(dtype))
+        results.append((colours, first.grad, rest.grad))
+    assert (results[0][0] == 0).any() or count == 1
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from emotalking.ops.reference.ssim import window
-from emotalking.ops.similarity import ssim
+from emotalking.ops.similarity import compare_in_boxes, ssim
 
 both = pytest.mark.parametrize("backend", ["reference", "cpu"])
 
@@ -62,6 +62,23 @@ def test_kernel_equals_reference(shape: tuple[int, ...]) -> None:
         results.append((similarity, x.grad, y.grad))
     for actual, expected in zip(*results, strict=True):
         assert (actual - expected).abs().max() < 2e-5 * expected.abs().max()
+
+
+def test_boxes_equal_the_reference() -> None:
+    """Of images that are equal in some rows, columns, and all of a box. One box is empty, one is cut off."""
+    rng = torch.Generator().manual_seed(1)
+    a, b = torch.rand(50, 61, 3, generator=rng), torch.rand(50, 61, 3, generator=rng)
+    a[:14], a[:, 40:], a[30:33, 20:24] = b[:14], b[:, 40:], b[30:33, 20:24]
+    boxes = torch.tensor([[0, 0, 50, 61], [20, 3, 41, 30], [-3, 50, 9, 70], [10, 30, 50, 61], [7, 7, 7, 20]])
+    grad, results = torch.randn(5, 2, generator=rng), []
+    for backend, dtype in (("cpu", torch.float32), ("reference", torch.float64)):
+        image = a.to(dtype, copy=True).requires_grad_()
+        means = compare_in_boxes(image, b.to(dtype), boxes.int(), backend=backend)
+        means.backward(grad.to(dtype))
+        results.append((means, image.grad))
+    for actual, expected in zip(*results, strict=True):
+        assert (actual - expected).abs().max() < 2e-5 * expected.abs().max()
+    assert results[0][0][4].tolist() == [0.0, 1.0]
 
 
 def test_gradient_only_where_asked() -> None:

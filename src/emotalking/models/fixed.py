@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
-from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, MouthMotion
+from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, MouthMotion, weights_of
 from emotalking.models.skin import tint_maps, tones, tones_table
 from emotalking.ops.motion import VALUES, EmotionNetwork, FixedBranch, move
 from emotalking.ops.splat import Look, splat
@@ -59,12 +59,10 @@ class FixedHead:
     ) -> Codes:
         """What moves the face, as :func:`emotalking.ops.motion.move` takes it."""
         motion, emotion = self._head.face.motion, self._head.emotion
-        codes = [self._head.face.audio(audio_windows, speech), motion.expression_code(aus)]
-        if motion.takes_emotion:
-            codes.append(motion.emotion(aus.new_zeros(len(aus), 2) if va is None else va))
-        if motion.takes_gaze:
-            codes.append(motion.gaze_code(aus.new_zeros(len(aus), 2) if gaze is None else gaze))
-        return torch.cat(codes, -1), None, None if va is None or emotion is None else emotion.code_of(va)
+        codes = motion.codes(
+            self._head.face.audio(audio_windows, speech), aus, va if motion.takes_emotion else None, gaze
+        )
+        return codes, None, None if va is None or emotion is None else emotion.code_of(va)
 
     def mouth_codes(self, audio_windows: Float[Tensor, "B 8 C S"], speech: Float[Tensor, " B"] | None = None) -> Codes:
         """What moves the inside of the mouth, likewise."""
@@ -92,10 +90,6 @@ def _look(gaussians: Gaussians) -> Look:
     return Look(gaussians.opacities, gaussians.sh0, gaussians.sh_rest, gaussians.sh_degree)
 
 
-def _weights(layers: nn.Sequential) -> list[Tensor]:
-    return [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
-
-
 def _values(gaussians: Gaussians) -> Float[Tensor, "N 10"]:
     return torch.cat([gaussians.means, gaussians.raw_quats, gaussians.raw_scales], -1)
 
@@ -108,8 +102,8 @@ def _in_world_units(last: Float[Tensor, "10 H"]) -> Float[Tensor, "10 H"]:
 
 
 def _emotion_network(motion: EmotionMotion) -> EmotionNetwork:
-    inner, outer = _weights(motion.attention)
-    second, third = _weights(motion.trunk)
+    inner, outer = weights_of(motion.attention)
+    second, third = weights_of(motion.trunk)
     encoder = motion.encoder
     return EmotionNetwork(
         encoder.table, encoder.spec, (inner, outer), motion.first.weight, second, _in_world_units(third)
@@ -124,7 +118,7 @@ def _fixed_face(gaussians: Gaussians, motion: FaceMotion, emotion: EmotionNetwor
     if canonical.gaze_attention is not None:
         attention.append(canonical.gaze_attention)
     first = motion.first.weight[:, motion.encoder.width :]
-    second, third = _weights(motion.trunk)
+    second, third = weights_of(motion.trunk)
     return FixedBranch(
         _values(gaussians),
         canonical.hidden,
@@ -140,7 +134,7 @@ def _fixed_mouth(gaussians: Gaussians, motion: MouthMotion) -> tuple[FixedBranch
     """The branch, and the first-layer weights of the audio code, which enters all points alike."""
     canonical = motion.canonical(gaussians.means)
     first = motion.first.weight[:, motion.encoder.width :]
-    second, last = _weights(motion.trunk)
+    second, last = weights_of(motion.trunk)
     third = last.new_zeros(VALUES, last.shape[1])
     third[:3] = last * motion.axis_scale[:, None]
     none = canonical.hidden[:, :0]

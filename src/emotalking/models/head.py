@@ -77,16 +77,23 @@ class TalkingHead(nn.Module):
         va: Float[Tensor, "B 2"] | None = None,
         speech: Float[Tensor, " B"] | None = None,
         gaze: Float[Tensor, "B 2"] | None = None,
+        *,
+        attention: bool = False,
     ) -> Deformed:
         """Face Gaussians moved by the face network: speech, action units (eq. 4), and ``va`` if it is an input.
 
         Args:
+            canonical: of the face's means as they are; None: computed here.
             speech: gate of the mouth (:class:`AudioEncoder`).
             gaze: see :meth:`FaceMotion.forward`.
+            attention: give the attention maps as well.
         """
         code = on_side_stream(lambda: self.face.audio(audio_windows, speech), audio_windows.device)
-        canonical = self.face.motion.canonical(self.face.gaussians.means) if canonical is None else canonical
-        deformed = self.face.gaussians.deform(**self.face.motion(canonical, code(), aus, va, gaze))
+        motion, gaussians = self.face.motion, self.face.gaussians
+        if canonical is None and not attention:
+            return gaussians.deform(**motion.offsets(gaussians.means, motion.codes(code(), aus, va, gaze)))
+        canonical = motion.canonical(gaussians.means) if canonical is None else canonical
+        deformed = gaussians.deform(**motion(canonical, code(), aus, va, gaze))
         deformed.attention = canonical.audio_attention, canonical.expression_attention
         return deformed
 
@@ -115,8 +122,7 @@ class TalkingHead(nn.Module):
     ) -> Deformed:
         """Inside-mouth Gaussians moved by speech (eq. 3), through the same gate as the face."""
         code = on_side_stream(lambda: self.mouth.audio(audio_windows, speech), audio_windows.device)
-        canonical = self.mouth.motion.canonical(self.mouth.gaussians.means)
-        return self.mouth.gaussians.deform(**self.mouth.motion(canonical, code()))
+        return self.mouth.gaussians.deform(**self.mouth.motion(self.mouth.gaussians.means, code()))
 
     def add_emotion(self, face: Deformed, va: Float[Tensor, "B 2"]) -> Deformed:
         """The deformed face with the emotion's offsets added (eq. 5).

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from emotalking.ops.network import AttentionMap, Network, offsets
 from emotalking.ops.triplane import (
     EMOTION_TRIPLANE,
     FACE_TRIPLANE,
@@ -55,6 +56,22 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def weights_of(layers: nn.Sequential) -> list[Float[Tensor, "O I"]]:
+    """Weights of the linear layers."""
+    return [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
+
+
+def _attention_map(layers: nn.Sequential, share: Tensor | None = None) -> AttentionMap:
+    """A :func:`mlp` of two layers, and a ReLU or none behind it."""
+    inner, outer = weights_of(layers)
+    return AttentionMap(inner, outer, rectified=len(layers) > 3, share=share)
+
+
+def _network(first: Float[Tensor, "H FJ"], trunk: nn.Sequential, *maps: AttentionMap) -> Network:
+    second, third = weights_of(trunk)
+    return Network(maps, first, second, third)
+
+
 def _modulated(weight: Float[Tensor, "H D"], attention: Float[Tensor, "*n D"], code: Float[Tensor, "B D"]) -> Tensor:
     """weight @ (attention * code) for every point and frame, [B, N, H], without the [B, N, D] product."""
     return attention @ (weight[None] * code[:, None, :]).transpose(1, 2)
@@ -94,13 +111,19 @@ class MouthMotion(nn.Module):
     def canonical(self, means: Float[Tensor, "N 3"]) -> MouthCanonical:
         """First-layer products of the features at ``means``, and what share of the motion each takes."""
         hidden = self.encoder(means) @ self.first.weight[:, : self.encoder.width].T
-        return MouthCanonical(hidden, (self.jaw[0] + self.jaw[1] * means[:, 1:2]).clamp(0.0, 1.0))
+        return MouthCanonical(hidden, self._share(means))
 
-    def forward(self, canonical: MouthCanonical, audio: Float[Tensor, "B A"]) -> dict[str, Tensor]:
-        """`d_means [B, N, 3]`."""
-        from_audio = audio @ self.first.weight[:, self.encoder.width :].T
-        raw = self.trunk(canonical.hidden[None] + from_audio[:, None, :])
-        return {"d_means": raw * self.axis_scale * canonical.share}
+    def _share(self, means: Float[Tensor, "N 3"]) -> Float[Tensor, "N 1"]:
+        """What share of the motion each point takes."""
+        return (self.jaw[0] + self.jaw[1] * means[:, 1:2]).clamp(0.0, 1.0)
+
+    def forward(self, means: Float[Tensor, "N 3"], audio: Float[Tensor, "B A"]) -> dict[str, Tensor]:
+        """`d_means [B, N, 3]` of points ``means``."""
+        width = self.encoder.width
+        network = _network(self.first.weight[:, :width], self.trunk)
+        bias = audio @ self.first.weight[:, width:].T
+        raw = offsets(network, self.encoder(means)[None], audio[:, :0], bias)
+        return {"d_means": raw * self.axis_scale * self._share(means)}
 
 
 @dataclass
@@ -181,6 +204,37 @@ class FaceMotion(nn.Module):
     def gaze_code(self, gaze: Float[Tensor, "B 2"]) -> Float[Tensor, "B 2"]:
         """Gaze as the trunk takes it, brought to the size of the action units."""
         return gaze * GAZE_SCALE
+
+    def codes(
+        self,
+        audio: Float[Tensor, "B A"],
+        aus: Float[Tensor, "B 6"],
+        va: Float[Tensor, "B 2"] | None = None,
+        gaze: Float[Tensor, "B 2"] | None = None,
+    ) -> Float[Tensor, "B J"]:
+        """All that the attention maps multiply, in their order; arguments as of :meth:`forward`."""
+        codes = [audio, self.expression_code(aus)]
+        if self.takes_emotion:
+            codes.append(self.emotion(aus.new_zeros(len(aus), 2) if va is None else va))
+        elif va is not None:
+            raise ValueError("va: this face network takes no valence and arousal (config.emotion.branch)")
+        if self.takes_gaze:
+            codes.append(self.gaze_code(aus.new_zeros(len(aus), 2) if gaze is None else gaze))
+        return torch.cat(codes, -1)
+
+    def offsets(self, means: Float[Tensor, "N 3"], codes: Float[Tensor, "B J"]) -> dict[str, Tensor]:
+        """:meth:`forward` of :meth:`canonical` at ``means``, in one pass.
+
+        Args:
+            codes: of :meth:`codes`.
+        """
+        maps = [_attention_map(self.audio_attention), _attention_map(self.expression_attention)]
+        if self.takes_emotion:
+            maps.append(_attention_map(self.emotion_attention))
+        if self.takes_gaze:
+            maps.append(_attention_map(self.gaze_attention, self._at_eyes(means)))
+        network = _network(self.first.weight, self.trunk, *maps)
+        return _split_offsets(offsets(network, self.encoder(means)[None], codes))
 
     def forward(
         self,
@@ -264,9 +318,8 @@ class EmotionMotion(nn.Module):
 
     def forward(self, means: Float[Tensor, "#B N 3"], va: Float[Tensor, "B 2"]) -> dict[str, Tensor]:
         """Raw offsets as :class:`FaceMotion`'s, at deformed positions ``means`` for valence/arousal ``va``."""
-        features = self.encoder(means)
-        code = self.attention(features) * self.code_of(va)[:, None, :]
-        return _split_offsets(self.trunk(self.first(torch.cat([features.expand(len(va), -1, -1), code], -1))))
+        network = _network(self.first.weight, self.trunk, _attention_map(self.attention))
+        return _split_offsets(offsets(network, self.encoder(means), self.code_of(va)))
 
 
 def _emotion_code(width: int, code: int, harmonics: int = 1) -> tuple[nn.Sequential, nn.Sequential]:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, cuda_kernel
+from emotalking.ops.backends import Backend, Operation, cpu_kernel, cuda_kernel
 
 C0 = 0.28209479177387814
 """The constant basis function, 1 / (2 sqrt(pi)): ``rgb = C0 * sh0 + 0.5``."""
@@ -12,6 +12,7 @@ MAX_DEGREE = 3
 VIEW_COLOURS = Operation(
     "view_colours",
     cuda_kernel("shade:view_colours"),
+    cpu_kernel("shade:view_colours"),
     Backend("reference", "emotalking.ops.sh:view_colours_reference"),
 )
 
@@ -98,7 +99,7 @@ def view_colours(
         sh_rest: the higher ones, R + 1 >= (degree + 1)^2.
         means: positions of each camera's Gaussians; no gradient flows to them.
         camera_centres: carry no gradient here.
-        backend: ``reference`` is torch, ``cuda`` our kernel for GPUs in float32; ``auto`` as in `ops.backends`.
+        backend: ``reference`` is torch, ``cpu`` and ``cuda`` our kernels for float32; ``auto`` as in `ops.backends`.
 
     Raises:
         ValueError: the degree is out of range, or there are fewer coefficients than it needs.

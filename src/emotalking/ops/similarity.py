@@ -15,6 +15,7 @@ SSIM = Operation(
 SIMILARITY = Operation(
     "similarity",
     cuda_kernel("similarity:compare_in_boxes"),
+    cpu_kernel("ssim:compare_in_boxes"),
     Backend("reference", "emotalking.ops.similarity:compare_crops"),
 )
 
@@ -67,7 +68,7 @@ def compare_in_boxes(
         boxes: `ops.box.Box` rows (top, left, bottom, right), clipped at the border of the image. The kernel reads them
             on the GPU; for the reference keep them on the host.
         backend: ``reference`` crops the boxes (any device and float type; with the back end that
-            `ssim` chooses), ``cuda`` is our kernel for GPUs in float32; ``auto`` as in `ops.backends`.
+            `ssim` chooses), ``cpu`` and ``cuda`` are our kernels for float32; ``auto`` as in `ops.backends`.
 
     Returns:
         L1 and similarity by box; 0 and 1 for an empty box. Gradient flows to ``image`` alone.

@@ -156,7 +156,7 @@ def pretrain_motion(
             turned = sideways(gaze, gaze_reach, GLANCES, generator)
             wanted = wanted + of_irises[:, None] * iris_moves(gaze, turned)[:, None]
             gaze = turned
-        moved = face.motion(face.motion.canonical(points), codes[at], data.conditions.aus[at], va, gaze)
+        moved = face.motion.offsets(points, face.motion.codes(codes[at], data.conditions.aus[at], va, gaze))
         error = ((moved["d_means"] - wanted) / POSITION_SCALE).square().mean()
         still = moved["d_quats"].square().mean() + moved["d_scales"].square().mean()
         optimizer.zero_grad(set_to_none=True)

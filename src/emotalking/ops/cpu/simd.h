@@ -38,6 +38,13 @@ static inline vf lane_index() {
     return v;
 }
 
+// Up to W values of an array of rows.
+static inline vf column(const float *rows, int width, int used) {
+    vf v = vf{};
+    for (int i = 0; i < used; ++i) v[i] = rows[i * width];
+    return v;
+}
+
 // Sum of the lanes, by halves: the additions of one level run in parallel.
 static inline float sum(vf v) {
     typedef float half __attribute__((vector_size(W * sizeof(float) / 2)));

@@ -4,6 +4,7 @@
 // and a tile is blended in blocks of COLUMNS x LINES pixels, one a vector, so that small Gaussians fill it.
 #include "simd.h"
 
+#include "harmonics.h"
 #include "projection.h"
 
 #include <memory>
@@ -39,13 +40,6 @@ struct Gaussians {
     const float *look;  // [block][LOOK + 3 * bases][W]
     int bases;
 };
-
-// W values of an array of rows.
-inline vf column(const float *rows, int width, int used) {
-    vf v = vf{};
-    for (int i = 0; i < used; ++i) v[i] = rows[i * width];
-    return v;
-}
 
 struct Sight {  // W Gaussians seen by a camera
     vf x, y, z, a, b, c, extent_x, extent_y;
@@ -99,31 +93,11 @@ struct Sight {  // W Gaussians seen by a camera
 
 // Colours of W Gaussians along the line of sight (ops/sh.py), never negative.
 inline void shade(const vf *coefficients, int bases, const vf mean[3], const float *eye, vf colour[3]) {
-    vf basis[16];
-    basis[0] = splat(0.28209479177387814f);
-    if (bases > 1) {
-        vf d[3], squares = vf{};
-        for (int i = 0; i < 3; ++i) d[i] = mean[i] - eye[i], squares += d[i] * d[i];
-        const vf scale = 1.f / max(root(squares), splat(1e-12f));
-        const vf x = d[0] * scale, y = d[1] * scale, z = d[2] * scale;
-        basis[1] = -0.4886025119029199f * y, basis[2] = 0.4886025119029199f * z, basis[3] = -0.4886025119029199f * x;
-        if (bases > 4) {
-            const vf xx = x * x, yy = y * y, zz = z * z;
-            basis[4] = 1.0925484305920792f * x * y, basis[5] = -1.0925484305920792f * y * z;
-            basis[6] = 0.31539156525252005f * (2 * zz - xx - yy), basis[7] = -1.0925484305920792f * x * z;
-            basis[8] = 0.5462742152960396f * (xx - yy);
-            if (bases > 9) {
-                basis[9] = -0.5900435899266435f * y * (3 * xx - yy), basis[10] = 2.890611442640554f * x * y * z;
-                basis[11] = -0.4570457994644658f * y * (4 * zz - xx - yy);
-                basis[12] = 0.3731763325901154f * z * (2 * zz - 3 * xx - 3 * yy);
-                basis[13] = -0.4570457994644658f * x * (4 * zz - xx - yy);
-                basis[14] = 1.445305721320277f * z * (xx - yy), basis[15] = -0.5900435899266435f * x * (xx - 3 * yy);
-            }
-        }
-    }
+    vf value[MAX_BASES];
+    basis(mean, eye, bases, value);
     for (int i = 0; i < 3; ++i) {
         vf sum = splat(0.5f);
-        for (int k = 0; k < bases; ++k) sum += basis[k] * coefficients[3 * k + i];
+        for (int k = 0; k < bases; ++k) sum += value[k] * coefficients[3 * k + i];
         colour[i] = max(sum, vf{});
     }
 }

@@ -107,7 +107,8 @@ class FaceStage(Stage):
         if self.branch.motion.takes_emotion:
             va = conditions.va if inputs.target is None else inputs.target.va
         gaze = None if conditions.gaze is None else conditions.gaze + inputs.glance
-        return self.context.head.deform_face(conditions.audio, conditions.aus, va=va, gaze=gaze)
+        attention = self.settings.losses.attention > 0
+        return self.context.head.deform_face(conditions.audio, conditions.aus, va=va, gaze=gaze, attention=attention)
 
     def recorded(self, inputs: StepInputs) -> Float[Tensor, "1 H W 3"]:
         """The frame, whose eyes may look elsewhere."""
