@@ -130,7 +130,8 @@ class Avatar:
     def fixed(self) -> FixedHead:
         """The head for rendering, made once for a device."""
         if self._fixed is None:
-            self._fixed = FixedHead(self.head, skin=self.skin)
+            recorded = torch.from_numpy(np.stack([self.aus.min(0), self.aus.max(0)])).to(self.device)
+            self._fixed = FixedHead(self.head, skin=self.skin, aus=recorded)
         return self._fixed
 
     def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
@@ -153,13 +154,7 @@ class Avatar:
         speech: Float[Tensor, " B"] | None = None,
         gaze: Float[Tensor, "B 2"] | None = None,
     ) -> Conditions:
-        """Conditions of B frames, arguments as of :meth:`render`, with lips as :attr:`lips` has them.
-
-        Action units are kept within the recorded ones: beyond what it was trained on the motion network extrapolates,
-        and a cheek three times as active as ever filled the image with one Gaussian.
-        """
-        bounds = torch.from_numpy(np.stack([self.aus.min(0), self.aus.max(0)])).to(aus)
-        aus = aus.clamp(bounds[0], bounds[1])
+        """Conditions of B frames, arguments as of :meth:`render`, with lips as :attr:`lips` has them."""
         if gaze is None and self.gaze is not None:
             usual = torch.from_numpy(np.median(self.gaze, 0).astype(np.float32)).to(self.device)
             gaze = usual.expand(len(viewmats), 2)

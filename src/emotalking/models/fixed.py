@@ -24,14 +24,17 @@ class FixedHead:
     """Layers of ``head`` as it is now; a later change of its parameters is not seen."""
 
     @torch.no_grad()
-    def __init__(self, head: TalkingHead, *, skin: bool = True) -> None:
+    def __init__(self, head: TalkingHead, *, skin: bool = True, aus: Float[Tensor, "2 6"] | None = None) -> None:
         """Keep what is constant.
 
         Args:
             head: the model.
             skin: colour the skin with emotion, where the head has the weights (`models.skin`).
+            aus: lowest and highest action units that the head was trained on, to which others are cut: beyond them the
+                motion network extrapolates, and a cheek three times as active as ever filled the image with one
+                Gaussian.
         """
-        self._head = head
+        self._head, self._aus = head, aus
         emotion = None if head.emotion is None else _emotion_network(head.emotion)
         self.face_branch = _fixed_face(head.face.gaussians, head.face.motion, emotion)
         self.mouth_branch, self._mouth_audio = _fixed_mouth(head.mouth.gaussians, head.mouth.motion)
@@ -59,6 +62,8 @@ class FixedHead:
     ) -> Codes:
         """What moves the face, as :func:`emotalking.ops.motion.move` takes it."""
         motion, emotion = self._head.face.motion, self._head.emotion
+        if self._aus is not None:
+            aus = aus.clamp(self._aus[0], self._aus[1])
         codes = motion.codes(
             self._head.face.audio(audio_windows, speech), aus, va if motion.takes_emotion else None, gaze
         )
