@@ -103,14 +103,11 @@ struct Layer {  // out = weights in
 
 }  // namespace
 
-extern "C" {
-
 struct Sizes {  // mirrored by ctypes in network.py
     int32_t count, frames, threads, features, hidden, outputs, maps;
     int32_t inner[MAPS], keys[MAPS], rectified[MAPS];  // of each attention map
     int32_t shared_from;  // keys from this one on are multiplied by `share`
 };
-}
 
 namespace {
 
