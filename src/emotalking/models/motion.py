@@ -256,18 +256,17 @@ class FaceMotion(nn.Module):
         Raises:
             ValueError: valence and arousal for a network without these inputs.
         """
-        _, audio_weight, expression_weight, emotion_weight, gaze_weight = self.first.weight.split(self._splits, dim=1)
-        hidden = (
-            canonical.hidden[None]
-            + _modulated(audio_weight, canonical.audio_attention, audio)
-            + _modulated(expression_weight, canonical.expression_attention, self.expression_code(aus))
+        maps = (
+            canonical.audio_attention,
+            canonical.expression_attention,
+            canonical.emotion_attention,
+            canonical.gaze_attention,
         )
-        if va is not None:
-            if canonical.emotion_attention is None:
-                raise ValueError("va: this face network takes no valence and arousal (config.emotion.branch)")
-            hidden = hidden + _modulated(emotion_weight, canonical.emotion_attention, self.emotion(va))
-        if gaze is not None and canonical.gaze_attention is not None:
-            hidden = hidden + _modulated(gaze_weight, canonical.gaze_attention, self.gaze_code(gaze))
+        codes = self.codes(audio, aus, va, gaze).split(self._splits[1:], dim=1)
+        hidden = canonical.hidden[None]
+        for weight, attention, code in zip(self.first.weight.split(self._splits, dim=1)[1:], maps, codes, strict=True):
+            if attention is not None:
+                hidden = hidden + _modulated(weight, attention, code)
         return _split_offsets(self.trunk(hidden))
 
 
