@@ -32,6 +32,20 @@ struct Values {  // basis functions of W points, point by point
     }
 };
 
+// Call work(frame, point, its basis functions) for all points of all frames.
+template <class Work>
+void each_point(int64_t frames, int64_t count, int used, int threads, const float *means, const float *centres,
+                Work work) {
+    parallel(count, 512, threads, [&](int64_t begin, int64_t end, int) {
+        for (int64_t f = 0; f < frames; ++f)
+            for (int64_t n = begin; n < end; n += W) {
+                const int points = int(std::min<int64_t>(W, end - n));
+                const Values values(means + 3 * (f * count + n), points, centres + 3 * f, used);
+                for (int i = 0; i < points; ++i) work(f, n + i, values.of[i]);
+            }
+    });
+}
+
 }  // namespace
 
 extern "C" {
@@ -39,15 +53,8 @@ extern "C" {
 void shade_forward(int64_t frames, int64_t count, int used, int stored, int threads, const float *means,
                    const float *centres, const float *first, const float *rest, float *out) {
     const Colours colours{first, rest, count, used, stored};
-    parallel(count, 512, threads, [&](int64_t begin, int64_t end, int) {
-        for (int64_t f = 0; f < frames; ++f)
-            for (int64_t n = begin; n < end; n += W) {
-                const int points = int(std::min<int64_t>(W, end - n));
-                const Values values(means + 3 * (f * count + n), points, centres + 3 * f, used);
-                for (int i = 0; i < points; ++i)
-                    for (int c = 0; c < 3; ++c)
-                        out[3 * (f * count + n + i) + c] = std::max(colours.of(n + i, c, values.of[i]), 0.f);
-            }
+    each_point(frames, count, used, threads, means, centres, [&](int64_t f, int64_t n, const float *value) {
+        for (int c = 0; c < 3; ++c) out[3 * (f * count + n) + c] = std::max(colours.of(n, c, value), 0.f);
     });
 }
 
@@ -56,22 +63,15 @@ void shade_backward(int64_t frames, int64_t count, int used, int stored, int thr
                     const float *centres, const float *first, const float *rest, const float *grad, float *d_first,
                     float *d_rest) {
     const Colours colours{first, rest, count, used, stored};
-    parallel(count, 512, threads, [&](int64_t begin, int64_t end, int) {
-        for (int64_t f = 0; f < frames; ++f)
-            for (int64_t n = begin; n < end; n += W) {
-                const int points = int(std::min<int64_t>(W, end - n));
-                const Values values(means + 3 * (f * count + n), points, centres + 3 * f, used);
-                for (int i = 0; i < points; ++i)
-                    for (int c = 0; c < 3; ++c) {
-                        const float *value = values.of[i];
-                        // As clamp_min does: a colour of exactly zero still learns.
-                        if (!(colours.of(n + i, c, value) >= 0.f)) continue;
-                        const float g = grad[3 * (f * count + n + i) + c];
-                        d_first[3 * (n + i) + c] += value[0] * g;
-                        float *higher = d_rest + 3 * (stored - 1) * (n + i) + c;
-                        for (int k = 1; k < used; ++k) higher[3 * (k - 1)] += value[k] * g;
-                    }
-            }
+    each_point(frames, count, used, threads, means, centres, [&](int64_t f, int64_t n, const float *value) {
+        for (int c = 0; c < 3; ++c) {
+            // As clamp_min does: a colour of exactly zero still learns.
+            if (!(colours.of(n, c, value) >= 0.f)) continue;
+            const float g = grad[3 * (f * count + n) + c];
+            d_first[3 * n + c] += value[0] * g;
+            float *higher = d_rest + 3 * (stored - 1) * n + c;
+            for (int k = 1; k < used; ++k) higher[3 * (k - 1)] += value[k] * g;
+        }
     });
 }
 }
