@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
+from emotalking.ops.regions import bounds
+
 BORDER = 3 / 512
 """Distance from a region's outline to which pixels may be mixed, as a share of the image's height."""
 BLUR = 0.9 / 512
@@ -53,8 +55,7 @@ def coverage(
     inside, near = cv2.erode(mask, disc), cv2.dilate(mask, disc)
     if not inside.any() or inside.all():
         return mask * np.uint8(255)
-    (left, top, width, rows) = cv2.boundingRect(near)
-    window = np.s_[top : top + rows, left : left + width]
+    window = bounds(near.view(bool))
     out, border = inside[window] * np.uint8(255), near[window] != inside[window]
     carried, _ = nearest_colours(image[window], inside[window].astype(bool))
     places = np.flatnonzero(border)  # rows of a table are taken in a third of the time of a mask's pixels

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from emotalking.data.layouts import FaceLayout
+from emotalking.preprocess.parsing.parser import PersonSegmenter
 from emotalking.preprocess.pose import rigid
 from emotalking.preprocess.pose.keyframes import follow, patch_side
 from emotalking.preprocess.pose.track import PoseTrack, project
@@ -31,8 +32,6 @@ FEWEST_KEYS = 4
 """Keyframes in which a point must be found again."""
 ERROR_PX = 2.5
 """Median distance from a rigid head, at 512 px, beyond which a point is none of it."""
-
-PersonSegmenter = Callable[[UInt8[np.ndarray, "H W 3"]], Float32[np.ndarray, "H W"]]
 
 
 @dataclass(frozen=True)
