@@ -13,7 +13,8 @@
 #SBATCH --signal=B:TERM@360
 set -euo pipefail
 
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1) # where this script runs
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${hosts%%$'\n'*} # where this script runs
 address=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname -I | cut -d " " -f 1)
 port=$((20000 + SLURM_JOB_ID % 10000)) # jobs of others may share the node
 node=(--num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --disable-usage-stats --block)
