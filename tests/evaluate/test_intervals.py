@@ -30,7 +30,7 @@ def test_blocks_cover_the_truth_where_single_frames_do_not() -> None:
     for _ in range(60):
         series = correlated(generator, 500)
         for block in covered:
-            found = bootstrap(series, block, draws=300)
+            found = bootstrap(series, block)
             assert found is not None
             covered[block] += found.low <= 0.0 <= found.high
     assert covered[25] >= 48 > 35 >= covered[1]  # nominal 57 of 60; a share of that is lost to the finite block
@@ -56,7 +56,7 @@ def test_p_is_uniform_where_systems_are_alike_and_small_where_not() -> None:
     generator = np.random.default_rng(2)
     values = []
     for _ in range(80):
-        p = paired_p(correlated(generator, 400, 0.8), correlated(generator, 400, 0.8), 25, draws=400)
+        p = paired_p(correlated(generator, 400, 0.8), correlated(generator, 400, 0.8), 25)
         assert p is not None
         values.append(p)
     assert np.mean(np.array(values) < 0.05) < 0.15

@@ -100,14 +100,14 @@ def test_pieces_that_are_not_readable_alone_are_read_together(monkeypatch: pytes
     unread = Found(1e-9, 8.0, None, None, Geometry(1.0, 1.0))
     read = replace(unread, false_alarm=1e-8, payload=MARK.payload, bit_error=0.2)
 
-    def recheck(evidence: Evidence, known: Geometry, key: bytes) -> Found:
+    def recheck(evidence: Evidence, known: Geometry) -> Found:
         return read if evidence.steady.max() == 3 else unread
 
-    monkeypatch.setattr(module, "search", lambda evidence, key: unread)
+    monkeypatch.setattr(module, "search", lambda evidence: unread)
     monkeypatch.setattr(module, "recheck", recheck)
     piece = Piece()
     monkeypatch.setattr(piece, "evidence", lambda: Evidence(np.ones((1, 64, 64), np.float32)))
-    pieces = module._Pieces(b"key")
+    pieces = module._Pieces()
     for _ in range(3):
         pieces.search(piece)
     found = pieces.result()

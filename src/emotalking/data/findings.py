@@ -39,12 +39,12 @@ class Finding:
         return f"{self.severity}: {self.where}: {self.what}; {self.remedy}"
 
 
-def ranges(numbers: Iterable[int] | Int[np.ndarray, " n"], most: int = 5) -> str:
-    """Frame numbers as short text, such as "3, 7-9, ...": at most ``most`` runs."""
+def ranges(numbers: Iterable[int] | Int[np.ndarray, " n"]) -> str:
+    """Frame numbers as short text, such as "3, 7-9, ...": at most five runs."""
     ordered = np.unique(np.array(list(numbers), np.int64))
     runs = np.split(ordered, np.flatnonzero(np.diff(ordered) > 1) + 1)
-    texts = [f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs[:most] if len(run)]
-    return ", ".join(texts + (["..."] if len(runs) > most else []))
+    texts = [f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs[:5] if len(run)]
+    return ", ".join(texts + (["..."] if len(runs) > 5 else []))
 
 
 def families(files: SubjectFiles) -> tuple[tuple[str, Callable[[int], Path], Severity, str], ...]:

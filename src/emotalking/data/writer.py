@@ -94,7 +94,6 @@ def write_action_units(
     intensities: Mapping[str, Float[np.ndarray, " N"]],
     fps: float | int | Fraction,
     success: Bool[np.ndarray, " N"] | None = None,
-    confidence: Float[np.ndarray, " N"] | None = None,
 ) -> None:
     """``au.csv`` as OpenFace's FeatureExtraction writes it: frame, face_id, timestamp, confidence, success, AU.._r,
     AU.._c; names with a leading space, frames from 1.
@@ -105,20 +104,18 @@ def write_action_units(
     Args:
         intensities: name ("AU45") to intensity 0..5 per frame.
         fps: frame rate, for the time stamps.
-        success: True where the face was found; None: everywhere.
-        confidence: 0..1; None: 1 where found, else 0.
+        success: True where the face was found; None: everywhere. Confidence is 1 there, else 0.
     """
     lengths = {len(values) for values in intensities.values()}
     if len(lengths) != 1:
         raise ValueError(f"intensities: expected one common length, got {sorted(lengths)}")
     count = lengths.pop()
     found = np.ones(count, bool) if success is None else success
-    sure = found.astype(np.float64) if confidence is None else confidence
     names = ["frame", "face_id", "timestamp", "confidence", "success"]
     lines = [", ".join([*names, *(f"{name}_r" for name in intensities), *(f"{name}_c" for name in intensities)])]
     table = np.stack(list(intensities.values()), 1)
     for i, row in enumerate(table):
-        fields = [str(i + 1), "0", f"{float(i / fps):.3f}", f"{sure[i]:.2f}", str(int(found[i]))]
+        fields = [str(i + 1), "0", f"{float(i / fps):.3f}", f"{float(found[i]):.2f}", str(int(found[i]))]
         lines.append(", ".join([*fields, *(f"{v:.4f}" for v in row), *(f"{float(v >= 1):.2f}" for v in row)]))
     write_bytes(SubjectFiles(root).action_units, ("\n".join(lines) + "\n").encode())
 

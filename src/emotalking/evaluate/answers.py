@@ -113,7 +113,7 @@ class Share:
     answers: int
 
 
-def preferences(answers: Sequence[Answer], study: Study, *, seed: int = 0) -> dict[str, dict[str, Share]]:
+def preferences(answers: Sequence[Answer], study: Study) -> dict[str, dict[str, Share]]:
     """Question to system (and "none") to its share of the answers.
 
     Intervals are percentiles of a bootstrap over participants, because one person's answers are correlated.
@@ -125,7 +125,7 @@ def preferences(answers: Sequence[Answer], study: Study, *, seed: int = 0) -> di
         name = NONE if answer.choice == NONE else study.groups[answer.group][answer.choice]
         counts[answer.question][people.index(answer.participant), names.index(name)] += 1
     enough = len(people) >= FEWEST_PEOPLE
-    drawn = np.random.default_rng(seed).integers(len(people), size=(DRAWS, len(people))) if enough else None
+    drawn = np.random.default_rng(0).integers(len(people), size=(DRAWS, len(people))) if enough else None
     found: dict[str, dict[str, Share]] = {}
     for question, each in counts.items():
         total = int(each.sum())

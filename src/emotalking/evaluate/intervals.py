@@ -30,17 +30,13 @@ def block_frames(fps: float | int) -> int:
     return max(1, round(BLOCK_S * fps))
 
 
-def bootstrap(
-    values: Float[np.ndarray, " N"], block: int, *, root: bool = False, draws: int = DRAWS, seed: int = 0
-) -> Interval | None:
+def bootstrap(values: Float[np.ndarray, " N"], block: int, *, root: bool = False) -> Interval | None:
     """Interval of the mean of a series by the circular block bootstrap (Politis and Romano 1992), percentile method.
 
     Args:
         values: one a frame, in order of time; nan is left out of every mean.
         block: frames of a block; it is drawn with its neighbours, so that the likeness of neighbours is kept.
         root: of the root of the mean (a root mean square, from squares).
-        draws: resamples.
-        seed: of the draws; the same gives the same interval.
 
     Returns:
         None for fewer than `LEAST_BLOCKS` blocks, or without any value.
@@ -48,8 +44,7 @@ def bootstrap(
     count = len(values)
     if count < LEAST_BLOCKS * block or np.isnan(values).all():
         return None
-    generator = np.random.default_rng(seed)
-    starts = generator.integers(count, size=(draws, math.ceil(count / block)))
+    starts = np.random.default_rng(0).integers(count, size=(DRAWS, math.ceil(count / block)))
     # Sums of every circular block at once: a resample is then a sum of a few numbers.
     there = ~np.isnan(values)
     sums, counts = (block_sums(series, block) for series in (np.where(there, values, 0.0), there.astype(float)))
@@ -60,9 +55,7 @@ def bootstrap(
     return Interval(float(low), float(high))
 
 
-def paired_p(
-    ours: Float[np.ndarray, " N"], theirs: Float[np.ndarray, " N"], block: int, *, draws: int = DRAWS, seed: int = 0
-) -> float | None:
+def paired_p(ours: Float[np.ndarray, " N"], theirs: Float[np.ndarray, " N"], block: int) -> float | None:
     """Two-sided p of a paired permutation test: may the difference of two systems on the same frames be chance?
 
     If the systems were equal, swapping them within a block of time would change nothing; so the mean difference is
@@ -72,8 +65,6 @@ def paired_p(
         ours: one value a frame.
         theirs: the same frames of the other system; a frame that is nan in either is left out.
         block: frames that are swapped together.
-        draws: random patterns of swaps, where there are too many to try all.
-        seed: of the draws.
 
     Returns:
         None for fewer than `LEAST_BLOCKS` blocks; never 0: with n blocks the smallest is 2 / 2^n.
@@ -88,7 +79,7 @@ def paired_p(
         signs = np.array(list(product((-1.0, 1.0), repeat=len(sums))))
         extra = 0
     else:
-        signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, len(sums)))
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(DRAWS, len(sums)))
         extra = 1  # The observed pattern is one of those that could have been drawn (Phipson and Smyth 2010).
     # Sums of the same numbers in another order may differ in their last bits.
     as_large = int((np.abs(signs @ sums) >= observed * (1 - 1e-9)).sum())

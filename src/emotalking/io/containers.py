@@ -16,21 +16,17 @@ _FORBIDDEN = frozenset(
 _ALLOWED = ",".join(sorted(name for name in av.formats_available if not _FORBIDDEN.intersection(name.split(","))))
 
 
-def open_media(path: str | Path, options: Mapping[str, str] | None = None) -> InputContainer:
+def open_media(path: str | Path) -> InputContainer:
     """Open a sound or video file for reading; the name may hold any bytes, colons and percent signs.
 
     Playlists and other formats that make FFmpeg read further files are refused.
-
-    Args:
-        path: the file.
-        options: of FFmpeg's demuxer.
 
     Raises:
         FFmpegError: the file cannot be read as media; most of its subclasses are an OSError or ValueError.
     """
     limits = {"format_whitelist": _ALLOWED, "protocol_whitelist": "file"}
     # Titles come in any encoding, and covers and artwork are bytes.
-    return av.open(_address(path), options={**(options or {}), **limits}, metadata_errors="replace")
+    return av.open(_address(path), options=limits, metadata_errors="replace")
 
 
 def create_media(path: str | Path, muxer: str, options: Mapping[str, str] | None = None) -> OutputContainer:

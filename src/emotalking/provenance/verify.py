@@ -14,7 +14,6 @@ from emotalking.io.video_stream import films
 from emotalking.progress import track
 from emotalking.provenance.detect import Found, recheck, search, strongest
 from emotalking.provenance.evidence import Evidence, Piece, grey_levels, of_image
-from emotalking.provenance.pattern import KEY
 
 PIECE_FRAMES = 100
 """Frames that are searched together: 4 s at 25 fps."""
@@ -39,13 +38,12 @@ class MarkReport:
         return self.best is not None and self.best.marked
 
 
-def read_mark(path: str | Path, *, seconds: float | int | None = None, key: bytes = KEY) -> MarkReport | None:
+def read_mark(path: str | Path, *, seconds: float | int | None = None) -> MarkReport | None:
     """Search a file for the mark; None: it holds sound alone.
 
     Args:
         path: image or video.
         seconds: read only the beginning of a video; None: all.
-        key: of the pattern.
 
     Raises:
         InputError: the file is neither, or cannot be read.
@@ -56,11 +54,11 @@ def read_mark(path: str | Path, *, seconds: float | int | None = None, key: byte
     if not path.is_file():
         raise InputError(f"{path} is a folder or a device: give an image, a video or a sound.")
     if _is_image(path) or is_heif(path):
-        found = search(of_image(grey_levels(read_image(path))), key)
+        found = search(of_image(grey_levels(read_image(path))))
         return MarkReport("image", 1, found)
     if _is_sound(path):
         return None
-    return _search_video(path, seconds, key)
+    return _search_video(path, seconds)
 
 
 def _is_image(path: Path) -> bool:
@@ -80,9 +78,9 @@ def _is_sound(path: Path) -> bool:
         return bool(container.streams.audio) and not films(container)
 
 
-def _search_video(path: Path, seconds: float | int | None, key: bytes) -> MarkReport:
+def _search_video(path: Path, seconds: float | int | None) -> MarkReport:
     """Search piece by piece."""
-    pieces, piece, first, frames = _Pieces(key), Piece(), None, 0
+    pieces, piece, first, frames = _Pieces(), Piece(), None, 0
     for time, frame in track(decode_frames(path), "search for the mark"):
         first = time if first is None else first
         if seconds is not None and time - first >= seconds:
@@ -100,9 +98,8 @@ def _search_video(path: Path, seconds: float | int | None, key: bytes) -> MarkRe
 class _Pieces:
     """Searches of one video."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self) -> None:
         self.stretches: list[tuple[float, float]] = []
-        self._key = key
         self._best: Found | None = None
         self._searches = self._pieces = 0
         self._total: Evidence | None = None
@@ -115,7 +112,7 @@ class _Pieces:
         self._total = evidence if self._total is None else self._total + evidence
         found = None
         if self._best is not None and self._best.marked:
-            found = recheck(evidence, self._best.geometry, self._key)
+            found = recheck(evidence, self._best.geometry)
         if found is None or not found.marked:
             found = self._search(evidence)
         marked = found is not None and found.marked
@@ -136,12 +133,12 @@ class _Pieces:
             return None
         if total is not None and self._best.marked and self._best.payload is None:
             self._searches += 1
-            self._keep(recheck(total, self._best.geometry, self._key))
+            self._keep(recheck(total, self._best.geometry))
         return replace(self._best, false_alarm=min(self._best.false_alarm * self._searches, 1.0))
 
     def _search(self, evidence: Evidence) -> Found | None:
         self._searches += 1
-        return search(evidence, self._key)
+        return search(evidence)
 
     def _keep(self, found: Found | None) -> None:
         if found is not None:

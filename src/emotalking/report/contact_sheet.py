@@ -11,6 +11,8 @@ _PAPER = (255, 255, 255)
 _INK = (40, 40, 40)
 _AXES = (190, 190, 190)
 _CHECKS = (204, 238)
+_SPACING = 0.36
+"""Units of the valence/arousal plane that an image takes: the least distance of two places along an axis."""
 
 
 def contact_sheet(
@@ -62,7 +64,6 @@ def circumplex_sheet(
     captions: Sequence[str],
     *,
     cell: int = 256,
-    spacing: float = 0.36,
     title: str = "",
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Images at their points on the valence/arousal plane: pleasant to the right, excited to the top.
@@ -72,7 +73,6 @@ def circumplex_sheet(
         places: valence and arousal of each.
         captions: one line each.
         cell: pixels.
-        spacing: units of the plane that an image takes: the least distance of two places along an axis.
         title: a line above everything.
     """
     if not len(images) == len(places) == len(captions) > 0:
@@ -80,7 +80,7 @@ def circumplex_sheet(
     letters = max(11, cell // 16)
     font, line = ImageFont.load_default(letters), round(letters * 1.6)
     head = round(letters * 2.4) if title else 0
-    pitch = (cell + _MARGIN) / spacing, (cell + line + _MARGIN) / spacing
+    pitch = (cell + _MARGIN) / _SPACING, (cell + line + _MARGIN) / _SPACING
     reach = [max(abs(place[axis]) for place in places) for axis in (0, 1)]
     half = [round(reach[k] * pitch[k] + (cell + (line if k else 0)) / 2) + _MARGIN for k in (0, 1)]
     sheet = Image.new("RGB", (2 * half[0], 2 * half[1] + head), _PAPER)

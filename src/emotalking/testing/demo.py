@@ -83,21 +83,11 @@ class DemoResult:
     report: dict[str, float]
 
 
-def run_demo(
-    out: Path,
-    *,
-    size: int = SIZE,
-    clip_seconds: float = CLIP_SECONDS,
-    overrides: list[str] | None = None,
-    device: str = "auto",
-) -> DemoResult:
+def run_demo(out: Path, *, device: str = "auto") -> DemoResult:
     """Film the actor, prepare, train, render new speech with changing emotion, and measure all of it.
 
     Args:
         out: folder for everything that is made.
-        size: side of the frames in pixels.
-        clip_seconds: length of the clip.
-        overrides: settings on top of the `tiny` preset.
         device: as in the other commands.
 
     Raises:
@@ -107,14 +97,14 @@ def run_demo(
     clip = out / "actor.mp4"
     folder = out / "subject"
     avatar_file = out / "actor.safetensors"
-    script = Performance.generate(clip_seconds, seed=1, speech=spoken(CLIP_TEXT, clip_seconds))
-    _logger.info("1/5 filming the synthetic actor (%g s at %dx%d)", clip_seconds, size, size)
-    film(clip, script, size)
+    script = Performance.generate(CLIP_SECONDS, seed=1, speech=spoken(CLIP_TEXT, CLIP_SECONDS))
+    _logger.info("1/5 filming the synthetic actor (%g s at %dx%d)", CLIP_SECONDS, SIZE, SIZE)
+    film(clip, script, SIZE)
     _logger.info("2/5 preparing the clip: face, pose, masks, action units, sound")
     subject = prepare(clip, folder)
     _logger.info("3/5 training the avatar (preset tiny)")
     consent = read_consent(CONSENT)
-    avatar = train(folder, avatar_file, "tiny", choose_device(device), overrides, consent=consent).avatar
+    avatar = train(folder, avatar_file, "tiny", choose_device(device), consent=consent).avatar
     _logger.info("4/5 measuring: held-out frames, emotion on the actor's own scale")
     held_out = evaluate_held_out(avatar, subject)
     readback = read_back_emotion(avatar, subject, script)
@@ -125,7 +115,7 @@ def run_demo(
     video = out / "demo.mp4"
     render_clip(avatar, speech, video, emotion=EmotionTrack.tour(EMOTIONS, SPEECH_SECONDS))
     sheet = out / "sheet.png"
-    write_image(sheet, emotion_sheet(avatar, subject, size), finish=finisher(sheet, Origin.of_avatar(avatar)))
+    write_image(sheet, emotion_sheet(avatar, subject, SIZE), finish=finisher(sheet, Origin.of_avatar(avatar)))
     report = _report(held_out, readback)
     write_bytes(out / "report.json", json.dumps(report, indent=1).encode())
     return DemoResult(video, sheet, report)

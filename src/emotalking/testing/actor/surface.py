@@ -29,6 +29,8 @@ SLIT_X = 0.0212
 """Half-width of the inner lip contour (and of the hole)."""
 SLIT_HEIGHT = 0.0028
 """Half-height of the hole in the parameter plane."""
+SKULL_DEPTH = 0.095
+"""Depth of the skull behind its widest line."""
 JAW_HINGE = np.array([0.0, -0.008, -0.008])
 
 #                t       y      half-width  front z  centre z exponent tilt
@@ -143,13 +145,13 @@ def half_width(t: Values, style: ActorStyle) -> Values:
     return _LOFT(np.clip(t, T_BOTTOM, T_TOP))[..., 1] * style.face_width * jaw
 
 
-def loft(theta: Values, t: Values, style: ActorStyle, back: float = 0.095) -> Float[np.ndarray, "*n 3"]:
-    """The plain head without features; ``back`` is the depth of the skull behind its widest line."""
+def loft(theta: Values, t: Values, style: ActorStyle) -> Float[np.ndarray, "*n 3"]:
+    """The plain head without features."""
     y, _, front, centre, exponent, tilt = np.moveaxis(_LOFT(np.clip(t, T_BOTTOM, T_TOP)), -1, 0)
     width = half_width(t, style)
     sine = np.abs(np.sin(theta))
     arc = np.clip(1 - sine**exponent, 0, 1) ** (1 / exponent)
-    rear = back * np.clip(1 - ((t - 0.03) / 0.11) ** 2, 0.05, 1) ** 0.5
+    rear = SKULL_DEPTH * np.clip(1 - ((t - 0.03) / 0.11) ** 2, 0.05, 1) ** 0.5
     z = np.where(np.cos(theta) >= 0, centre + (front - centre) * arc, centre - rear * arc)
     return np.stack([width * np.sin(theta), y + tilt * (1 - np.cos(theta)), z], axis=-1)
 
