@@ -23,17 +23,6 @@ AVATAR, RECORDED = "avatar", "recorded video"
 NEUTRAL = "avatar, neutral"
 """The avatar under the neutral command, beside the commanded points: it has readings, and no metrics of its own."""
 
-_OLD_KEYS = {
-    "figures": "metrics",
-    "judge": "model",
-    "why_not": "reason",
-    "pictures": "images",
-    "seen": "observed",
-    "judges": "evaluation_models",
-    "judge_error": "estimator_error",
-}
-"""Keys of version 1 and what they are called now."""
-
 _DIGITS = 7
 """Significant digits of values per frame; the metrics themselves are stored in full."""
 
@@ -169,16 +158,13 @@ def read_report(path: Path) -> Report:
     data = _read(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise UserError(f"{path} is no report of an evaluation: give the report.json that an evaluation wrote.")
-    if data.get("version") not in (1, VERSION):
+    if data.get("version") != VERSION:
         raise UserError(
             f"{path} has version {str(data.get('version'))[:20]}, this program reads {VERSION}: update emotalking."
         )
     with reading(path, "lacks something that a report has", "evaluate again"):
         results = tuple(_result(item) for item in data["results"])
-        options = dict(data["options"])
-        if "judge" in options:
-            options["emotion_model"] = options.pop("judge")
-        return Report(options, _current(data["provenance"]), results, data["command"])
+        return Report(dict(data["options"]), data["provenance"], results, data["command"])
 
 
 def read_result(path: Path, key: str) -> Result | None:
@@ -192,20 +178,13 @@ def read_result(path: Path, key: str) -> Result | None:
     return result if result.key == key and whole else None
 
 
-def _current(data: dict[str, Any]) -> dict[str, Any]:
-    """A dictionary of any version with the keys of this one."""
-    return {_OLD_KEYS.get(key, key): value for key, value in data.items()}
-
-
 def _result(data: dict[str, Any]) -> Result:
-    data = _current(data)
     runs = tuple(_run(item) for item in data["runs"])
     images = tuple(ReportImage(**item) for item in data["images"])
     return Result(data["scenario"], data["key"], float(data["seconds"]), runs, images, tuple(data["notes"]))
 
 
 def _run(data: dict[str, Any]) -> Run:
-    data = _current(data)
     commanded = data["commanded"]
     metrics = {name: _metric(item) for name, item in data["metrics"].items()}
     pair = None if commanded is None else (float(commanded[0]), float(commanded[1]))
@@ -213,7 +192,6 @@ def _run(data: dict[str, Any]) -> Run:
 
 
 def _metric(data: dict[str, Any]) -> Metric:
-    data = _current(data)
     series = data["per_frame"]
     return Metric(**(data | {"value": number(data["value"]), "per_frame": None if series is None else array(series)}))
 
