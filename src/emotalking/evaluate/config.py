@@ -1,8 +1,8 @@
 """Options of ``evaluate`` and ``ablate``, without anything heavy: the command line is made from them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
 
 from emotalking.errors import InputError
 from emotalking.options import EmotionModel, Expert, Frames, Lpips, PathLike, Preset, Reads, Settings
@@ -32,22 +32,6 @@ class EvaluateConfig:
     expert: Expert = "auto"
     emotion_model: EmotionModel = "landmarks"
     lpips: Lpips = "auto"
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "EvaluateConfig":
-        """Build from plain values, as stored in a report.
-
-        Raises:
-            InputError: an option that does not exist, or a value that cannot be.
-        """
-        known = {entry.name for entry in fields(cls)}
-        for name in values:
-            if name not in known:
-                raise InputError(f"there is no option '{name}' of an evaluation: there are {', '.join(sorted(known))}.")
-        plain: dict[str, Any] = {
-            name: tuple(map(str, value)) if isinstance(value, list | tuple) else value for name, value in values.items()
-        }
-        return cls(**plain)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "audio", tuple(map(str, self.audio)))

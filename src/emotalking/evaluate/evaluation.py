@@ -32,6 +32,8 @@ from emotalking.evaluate.results import (
 from emotalking.evaluate.scenarios import SCENARIO_SPECS, Session
 from emotalking.evaluate.speech import sounds_to_speak
 from emotalking.io.images import write_image
+from emotalking.io.reading import reading
+from emotalking.io.settings import from_dict
 from emotalking.models.avatar import Avatar
 from emotalking.progress import bar, doing
 
@@ -175,9 +177,10 @@ def reproduce(
     kept = report_file.parent / SPEECH
     if kept.is_dir():
         shutil.copytree(kept, folder / SPEECH, dirs_exist_ok=True)
-    # A report that was edited into something that cannot be asked for is refused here.
-    asked = {name: value for name, value in before.options.items() if name not in ("avatar", "subject")}
-    after = evaluate(*paths, folder, EvaluateConfig.of(asked), device=device, command=command)
+    with reading(report_file, "has options of no evaluation", "give the report.json that an evaluation wrote"):
+        given = {name: value for name, value in before.options.items() if name not in ("avatar", "subject")}
+        options = from_dict(EvaluateConfig, given)
+    after = evaluate(*paths, folder, options, device=device, command=command)
     differ, compared = changed_metrics(before, after)
     return Reproduction(after, changed_inputs(before, after), differ, compared)
 

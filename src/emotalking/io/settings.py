@@ -3,9 +3,9 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from emotalking.errors import InputError
 
@@ -57,6 +57,8 @@ def _built(value: Any, kind: Any, name: str) -> Any:
     """A stored value of a field of the type ``kind``."""
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return from_dict(kind, value)
+    if isinstance(value, list) and get_origin(kind) in (tuple, Sequence):  # JSON has no tuples
+        return tuple(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     fits = {bool: isinstance(value, bool), int: whole, float: whole or isinstance(value, float)}
     if not fits.get(kind, isinstance(value, str) if kind is str else True):
