@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
-from PIL import Image, ImageDraw, ImageFont
 
 from emotalking.data import Subject
 from emotalking.data.blink import CLOSURE_MARGIN
@@ -16,13 +15,13 @@ from emotalking.io.audio import SAMPLE_RATE
 from emotalking.models.avatar import Avatar
 from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
+from emotalking.report.contact_sheet import circumplex_sheet
 from emotalking.report.images import ERROR_GAIN, error_map, fit_width
 
 STRIP = 8
 """Consecutive frames in a strip."""
 _WIDE, _CELL = 400, 168
-_CIRCLE, _FACE = 900, 148
-_INK, _LINE = (40, 40, 40), (205, 211, 222)
+_FACE = 148
 
 
 class NamedImage(NamedTuple):
@@ -75,24 +74,11 @@ def of_emotion(
     subject: Subject, faces: Sequence[UInt8[np.ndarray, "H W 3"]], poses: Int64[np.ndarray, "12"]
 ) -> NamedImage:
     """The faces of the twelve points where the points lie on the plane; ``poses``: the subject's frame under each."""
-    sheet = Image.new("RGB", (_CIRCLE, _CIRCLE), (255, 255, 255))
-    draw = ImageDraw.Draw(sheet)
-    centre, radius = _CIRCLE / 2, (_CIRCLE - _FACE) / 2 / 0.8
-    for size in (0.5, 0.8):
-        reach = size * radius
-        draw.ellipse((centre - reach, centre - reach, centre + reach, centre + reach), outline=_LINE)
-    draw.line((0, centre, _CIRCLE, centre), _LINE)
-    draw.line((centre, 0, centre, _CIRCLE), _LINE)
-    font = ImageFont.load_default(13)
-    draw.text((_CIRCLE - 6, centre - 4), "valence", _INK, font, anchor="rs")
-    draw.text((centre + 6, 4), "arousal", _INK, font, anchor="lt")
     box = face_box(subject, poses)
-    for point, face in zip(TEST_POINTS, faces, strict=True):
-        x, y = centre + radius * point.valence, centre - radius * point.arousal
-        cell = Image.fromarray(fit_width(face[box.index], _FACE))
-        sheet.paste(cell, (round(x - _FACE / 2), round(y - _FACE / 2)))
+    places = [(point.valence, point.arousal) for point in TEST_POINTS]
+    sheet = circumplex_sheet([face[box.index] for face in faces], places, [p.label for p in TEST_POINTS], cell=_FACE)
     caption = "the twelve commanded points, each face at its place on the plane (same head pose)"
-    return NamedImage("emotion_circle", np.asarray(sheet).copy(), caption)
+    return NamedImage("emotion_circle", sheet, caption)
 
 
 def face_box(subject: Subject, indices: Int64[np.ndarray, " n"]) -> Box:
