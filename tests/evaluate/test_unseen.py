@@ -62,7 +62,7 @@ def test_only_what_needs_no_recording_is_measured(actor_subject: Subject, tmp_pa
 
 def test_sound_and_command_follow_the_frames() -> None:
     unseen = UnseenSpeech(SPEECH, (0.5, -0.2))
-    assert len(unseen.samples(5, 25.0)) == 3200
+    assert len(unseen.speech.under(5, 25.0)) == 3200
     commanded = unseen.commanded(3)
     assert commanded is not None and commanded.tolist() == [[0.5, -0.2]] * 3
     assert UnseenSpeech(SPEECH).commanded(3) is None

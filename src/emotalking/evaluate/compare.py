@@ -120,7 +120,7 @@ def compare(
         check_size(system, indices, subject)
     if unseen is not None:
         truth = None
-        samples = unseen.samples(len(indices), fps)
+        samples = unseen.speech.under(len(indices), fps)
         va = unseen.commanded(len(indices))
     else:
         truth = indices

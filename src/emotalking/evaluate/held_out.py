@@ -12,12 +12,13 @@ from torch import Tensor
 
 from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
+from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.measure import measure
 from emotalking.evaluate.metrics import Metric
 from emotalking.models.avatar import Avatar
-from emotalking.models.compositor import ComposedFrames, Conditions, torso_over_plate
+from emotalking.models.compositor import Conditions, torso_over_plate
 
 _DECODERS, _AHEAD = 4, 8
 """Threads that read torso layers, and frames that they may be ahead of the renderer."""
@@ -98,6 +99,12 @@ def own_emotion(subject: Subject, indices: Int64[np.ndarray, " F"]) -> Float[np.
     return np.zeros((len(indices), 2), np.float32) if recorded is None else recorded[indices]
 
 
+def own_emotion_track(subject: Subject, indices: Int64[np.ndarray, " F"]) -> EmotionTrack:
+    """:func:`own_emotion` over time, one frame after another at the subject's rate."""
+    times = np.arange(len(indices)) / float(subject.fps)
+    return EmotionTrack(times, own_emotion(subject, indices).astype(np.float64))
+
+
 def reconstruct(
     avatar: Avatar,
     subject: Subject,
@@ -161,7 +168,7 @@ class OnHeldOut:
     """
 
     def __init__(self, avatar: Avatar, subject: Subject) -> None:
-        self._avatar, self._subject = avatar, subject
+        self._subject = subject
         self._indices = np.asarray(subject.val_indices, np.int64)
         self.width = avatar.width
         self.height = avatar.height
@@ -171,23 +178,11 @@ class OnHeldOut:
         self.viewmats, self.aus = subject.viewmats[self._indices], subject.aus[self._indices]
         self.gaze = None if avatar.gaze is None or subject.gaze is None else subject.gaze[self._indices]
         self.background = subject.background
+        self.render = avatar.render
 
     def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
         """Straight-alpha torso layer of held-out frame ``index`` (0 is the first)."""
         return self._subject.torso(int(self._indices[index]))
-
-    def render(
-        self,
-        viewmats: Float[Tensor, "B 4 4"],
-        audio_windows: Float[Tensor, "B 8 C S"],
-        aus: Float[Tensor, "B 6"],
-        va: Float[Tensor, "B 2"] | None = None,
-        background: Float[Tensor, "B H W 3"] | None = None,
-        speech: Float[Tensor, " B"] | None = None,
-        gaze: Float[Tensor, "B 2"] | None = None,
-    ) -> ComposedFrames:
-        """Frames of B conditions, by the avatar."""
-        return self._avatar.render(viewmats, audio_windows, aus, va, background, speech, gaze)
 
 
 def evaluate_held_out(avatar: Avatar, subject: Subject, limit: int | None = None, *, emotion: bool = True) -> HeldOut:

@@ -1,7 +1,7 @@
 """Measure every metric on a run of frames of a subject, whoever rendered them, in one pass."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
@@ -11,7 +11,6 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from emotalking.data import Subject
-from emotalking.emotion.circumplex import TEST_POINTS, TestPoint
 from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.metrics import METRICS, Metric, missing, per_frame
@@ -65,7 +64,6 @@ def measure(
     samples: Float[np.ndarray, " S"] | None = None,
     va: Float[np.ndarray, "M 2"] | None = None,
     models: EvaluationModels,
-    labels: Sequence[TestPoint] = TEST_POINTS,
     recorded: Iterable[UInt8[np.ndarray, "H W 3"]] | None = None,
     of_recording: bool = False,
 ) -> Measurement:
@@ -78,7 +76,6 @@ def measure(
         samples: the speech, 16 kHz, starting with the first frame; None: unknown.
         va: commanded valence and arousal; None: none was.
         models: evaluation models.
-        labels: expected expression at each commanded point.
         recorded: ground truth instead of the subject's own frames, one for each of ``indices``, in order.
         of_recording: ``frames`` are the recorded ones; faces are then also found in their mirrored images, for the
             error of the detector itself.
@@ -90,7 +87,7 @@ def measure(
     if len(set(counts)) > 1:
         raise UserError(f"there are {counts[1]} commanded emotions for {counts[0]} frames: give one for each.")
     of_frame = {name: spec.of_frame for name, spec in METRICS.items() if spec.of_frame is not None}
-    observer = RunObserver(subject, models, Condition(indices, samples, va, labels, of_recording), of_frame)
+    observer = RunObserver(subject, models, Condition(indices, samples, va, of_recording), of_frame)
     count = 0
     try:
         for rendered in _rendered(frames, subject, indices, models.device, recorded):

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from emotalking.data import Subject
 from emotalking.data.frame import lip_gap
-from emotalking.emotion.circumplex import TestPoint
 from emotalking.errors import UserError
 from emotalking.evaluate.background import BackgroundObserver
 from emotalking.evaluate.evaluation_models import EmotionModel, EvaluationModels, Person, Prediction
@@ -46,8 +45,6 @@ class Condition:
     """The sound, 16 kHz; None: not known."""
     va: Float[np.ndarray, "N 2"] | None
     """Commanded valence and arousal."""
-    labels: Sequence[TestPoint]
-    """The expression that belongs to each commanded point."""
     of_recording: bool = False
     """The frames are the recorded ones themselves."""
 

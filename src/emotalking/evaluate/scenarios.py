@@ -14,13 +14,13 @@ from emotalking.emotion.tracks import EmotionTrack
 from emotalking.evaluate import images
 from emotalking.evaluate.config import EvaluateConfig, Scenario
 from emotalking.evaluate.evaluation_models import EvaluationModels
-from emotalking.evaluate.held_out import OnHeldOut, own_emotion, pick_frames, reconstruct
+from emotalking.evaluate.held_out import OnHeldOut, own_emotion, own_emotion_track, pick_frames, reconstruct
 from emotalking.evaluate.measure import FrameLike, Stopwatch, measure
 from emotalking.evaluate.metrics import METRICS, missing
 from emotalking.evaluate.observation import Observation
 from emotalking.evaluate.results import AVATAR, NEUTRAL, RECORDED, Run, to_json
 from emotalking.evaluate.speech import Speech
-from emotalking.io.audio import SAMPLE_RATE, load_audio
+from emotalking.io.audio import load_audio
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
 from emotalking.player.player import Player
@@ -116,17 +116,13 @@ class Session:
             va: commanded valence and arousal; None: none that is measured.
             keep: see :meth:`score`.
         """
-        samples = self.samples(sound, count)
+        samples = sound.under(count, self.fps)
         # A commanded emotion moves the lips as a user sees them; a borrowed one leaves them to the sound.
         avatar = self.avatar if va is not None else replace(self.avatar, lips="strict")
         player = Player(OnHeldOut(avatar, self.subject))
         frames = player.frames(samples, track if self.avatar.emotional else None, batch=1)
         run = self.score(frames, title, None, samples, va, keep=keep)
         return replace(run, sound=sound.name, sound_sha256=sound.sha256)
-
-    def samples(self, sound: Speech, count: int) -> Float[np.ndarray, " S"]:
-        """The sound under its first ``count`` frames."""
-        return sound.samples[: int(count / self.fps * SAMPLE_RATE)]
 
     def poses(self, count: int) -> Int64[np.ndarray, " N"]:
         """The subject's held-out frame whose pose and torso each of ``count`` spoken frames has."""
@@ -175,8 +171,8 @@ def cross_domain(session: Session) -> ScenarioResult:
     for number, sound in enumerate(session.sounds):
         count = session.count(sound, session.options.frames)
         poses = session.poses(count)
-        borrowed = _FrameEmotion(own_emotion(session.subject, poses), session.fps)
-        stretch = images.loudest_stretch(session.samples(sound, count), count, session.fps)
+        borrowed = own_emotion_track(session.subject, poses)
+        stretch = images.loudest_stretch(sound.under(count, session.fps), count, session.fps)
         keep: dict[int, np.ndarray | None] = dict.fromkeys(stretch)
         runs.append(session.speak(sound, sound.name, count, borrowed, None, keep))
         named.append(images.of_speech(session.subject, number, sound.name, keep, poses))
@@ -262,18 +258,6 @@ SCENARIO_SPECS: dict[Scenario, ScenarioSpec] = {
         "emotion ",
     ),
 }
-
-
-@dataclass(frozen=True)
-class _FrameEmotion:
-    """One valence and arousal a frame, for the player."""
-
-    values: Float[np.ndarray, "N 2"]
-    fps: float
-
-    def at(self, times_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T 2"]:
-        """Valence and arousal of the frames at these times."""
-        return self.values[np.round(np.asarray(times_s) * self.fps).astype(np.int64)]
 
 
 def speech_in_training(session: Session) -> list[str]:

@@ -38,6 +38,10 @@ class Speech:
         whole = int(len(self.samples) / SAMPLE_RATE * float(fps) + 1e-6)
         return whole if limit is None else min(whole, limit)
 
+    def under(self, count: int, fps: float | int) -> Float[np.ndarray, " S"]:
+        """The sound under the first ``count`` frames."""
+        return self.samples[: int(count / fps * SAMPLE_RATE)]
+
 
 @dataclass(frozen=True)
 class UnseenSpeech:
@@ -46,10 +50,6 @@ class UnseenSpeech:
     speech: Speech
     va: tuple[float, float] | None = None
     """Commanded valence and arousal; None: none."""
-
-    def samples(self, count: int, fps: float | int) -> Float[np.ndarray, " S"]:
-        """The sound under the first ``count`` frames."""
-        return self.speech.samples[: int(count / fps * SAMPLE_RATE)]
 
     def commanded(self, count: int) -> Float[np.ndarray, "N 2"] | None:
         """Commanded valence and arousal per frame."""

@@ -13,7 +13,7 @@ from jaxtyping import Int64, UInt8
 from emotalking.data import Subject
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import InputError, UserError
-from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, reconstruct
+from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, own_emotion_track, reconstruct
 from emotalking.evaluate.measure import Stopwatch
 from emotalking.evaluate.speech import UnseenSpeech
 from emotalking.io.containers import open_media
@@ -109,7 +109,7 @@ class SpokenSource(Source):
     def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """See :class:`Source`."""
         wanted, last = set(positions.tolist()), int(positions.max(initial=-1))
-        samples = self._unseen.samples(last + 1, float(self._subject.fps))
+        samples = self._unseen.speech.under(last + 1, float(self._subject.fps))
         player = Player(OnHeldOut(self._avatar, self._subject))
         track = self._emotion(player, last + 1) if self._avatar.emotional else None
         self.watch = Stopwatch(player.frames(samples, track, batch=1))
@@ -123,8 +123,7 @@ class SpokenSource(Source):
         """Emotion of the first ``count`` frames."""
         if self._unseen.va is not None:
             return EmotionTrack.constant(*self._unseen.va)
-        own = own_emotion(self._subject, self._subject.val_indices[player.recorded(count)])
-        return EmotionTrack(np.arange(count) / float(self._subject.fps), own.astype(np.float64))
+        return own_emotion_track(self._subject, self._subject.val_indices[player.recorded(count)])
 
 
 class RecordingSource(Source):

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Int
 
-from emotalking.emotion.circumplex import TestPoint
+from emotalking.emotion.circumplex import TEST_POINTS, TestPoint
 from emotalking.evaluate.metrics.base import Metric, MetricSpec, per_frame, register
 from emotalking.evaluate.observation import Observation
 
@@ -102,7 +102,7 @@ def _sign(name: str, run: Observation, axis: int) -> Metric:
 def _accuracy(name: str, run: Observation, k: int) -> Metric:
     model, prediction = run.models.emotion, run.prediction
     assert model is not None and prediction is not None
-    labels = label_of(_command(run), run.condition.labels)
+    labels = label_of(_command(run), TEST_POINTS)
     places = ranks(prediction.scores, model.classes, labels)
     labelled = np.array([label is not None for label in labels])
     return per_frame(name, top_k(places, k), model.name, labelled)
