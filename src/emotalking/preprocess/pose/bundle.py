@@ -1,7 +1,7 @@
 """Least-squares problem of the pose solver: state, streamed linearisation and Gauss-Newton steps.
 
 Unknown are the focal length and the 3-D places of the rigid points (the *globals*) and six numbers a frame (the
-*path*). The normal matrix of the path is banded in time. Its Jacobians are made for a few hundred frames at a time and
+*path*). The normal matrix of the path is banded in time. Its Jacobians are made for some frames at a time and
 recomputed where they are needed again, and the Schur complement of the globals is summed up during the forward
 substitution, so that the step is the exact one of the whole clip, while memory holds about a kilobyte a frame.
 """
@@ -14,14 +14,16 @@ from scipy.linalg import cho_solve_banded, cholesky_banded, get_lapack_funcs
 from scipy.spatial.transform import Rotation
 
 from emotalking.preprocess.pose.rigid import RigidStart
+from emotalking.preprocess.steps import map_frames
 from emotalking.preprocess.tracking import PointFlow
 
-CHUNK = 512
-"""Frames whose Jacobians are in memory at a time."""
+CHUNK = 128
+"""Frames whose Jacobians are computed at a time."""
+THREADS = 4
+"""At most; more would wait for the interpreter and hold more Jacobians."""
 _POSE = slice(0, 6)
 _SHAPE = slice(6, 9)
 _FOCAL = 9
-_RESIDUAL = 10
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class _Rows:
     """[n, 6]."""
     cross: np.ndarray | None
     """[n, 6, G], if requested."""
-    globals: np.ndarray
-    """[G, G + 1]: matrix and gradient."""
+    globals: np.ndarray | None
+    """[G, G + 1]: matrix and gradient, if requested."""
     landmarks: np.ndarray
     """[6, 6]: the landmarks' part of ``diagonal``, summed over the frames."""
 
@@ -64,7 +66,7 @@ class Bundle:
         points: pixels [N, R, 2] at the rigid points, NaN where not detected.
         start: first guess with the shape of the R points.
         size: image (height, width).
-        flow: optical flow at the R points, or None.
+        flow: optical flow at the R points, or at the first ones of them, or None.
         weights: of all terms.
         unit: pixels of this image per pixel of a 512-pixel image.
     """
@@ -108,12 +110,11 @@ class Bundle:
         band, gradient = _Band(count), np.zeros((count, 6))
         total = np.zeros((3 * points + 1, 3 * points + 2))
         information = np.zeros((6, 6))
-        for begin, end in _chunks(count):
-            rows = self._rows(begin, end, with_time, with_cross=False)
+        for begin, end, rows in self._blocks(with_time, with_globals=with_globals):
             band.add(0, begin, rows.diagonal)
             band.add(1, begin, rows.coupling[: count - 1 - begin])
             gradient[begin:end] = rows.gradient
-            total += rows.globals
+            total += 0.0 if rows.globals is None else rows.globals
             information += rows.landmarks
         if with_time:
             self._add_smoothness(band, gradient, information / max(int(self.observed.any(-1).sum()), 1))
@@ -137,60 +138,80 @@ class Bundle:
         noise[some] = np.nanmedian(np.where(self.observed, distance, np.nan)[:, some], 0) / 1.177  # Rayleigh median
         self.sigma = np.clip(noise, 0.25 * self.unit, 8.0 * self.unit)
 
-    def _jacobian(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
-        """Projected points without the centre [n, R, 2]; their derivatives by pose, shape, log focal [n, R, 2, 10]."""
+    def _jacobian(self, begin: int, end: int) -> np.ndarray:
+        """Derivatives of the projected points by pose, shape and log focal [n, 10, 2, R]; the last are the points.
+
+        Points come last: numpy computes long rows ten times as fast as rows of six or ten columns.
+        """
         rotation = self.rotations[begin:end]
-        rotated = np.einsum("nij,kj->nki", rotation, self.shape)
-        p = rotated + self.translations[begin:end, None]
-        focal, inv_z = np.exp(self.log_focal), 1.0 / p[..., 2]
-        uv = focal * p[..., :2] * inv_z[..., None]
-        d_p = np.zeros((*uv.shape, 3))
-        d_p[..., 0, 0] = d_p[..., 1, 1] = focal * inv_z
-        d_p[..., :, 2] = -uv * inv_z[..., None]
-        turn = np.cross(rotated[:, :, None, :], d_p)  # d(w x q) = J . (w x q) = (q x J) . w
-        return uv, np.concatenate([turn, d_p, d_p @ rotation[:, None], uv[..., None]], -1)
+        qx, qy, qz = np.moveaxis(rotation @ self.shape.T, 1, 0)  # [n, R], turned but not moved
+        x, y, z = (q + t[:, None] for q, t in zip((qx, qy, qz), self.translations[begin:end].T, strict=True))
+        scale = np.exp(self.log_focal) / z
+        out = np.zeros((end - begin, 10, 2, len(self.shape)))
+        for axis, pixel in enumerate((scale * x, scale * y)):
+            by_depth = -pixel / z
+            along = out[:, _POSE, axis]
+            along[:, 3 + axis], along[:, 5] = scale, by_depth
+            # d(w x q) = J . (w x q) = (q x J) . w
+            along[:, 0], along[:, 1] = qy * by_depth, -qx * by_depth
+            if axis == 0:
+                along[:, 1] += qz * scale
+                along[:, 2] = -qy * scale
+            else:
+                along[:, 0] -= qz * scale
+                along[:, 2] = qx * scale
+            row, forward = rotation[:, axis, :, None], rotation[:, 2, :, None]
+            out[:, _SHAPE, axis] = scale[:, None] * row + by_depth[:, None] * forward
+            out[:, _FOCAL, axis] = pixel
+        return out
 
     def _huber(self, squared: np.ndarray) -> np.ndarray:
         """Weights of iteratively reweighted least squares from squared normalised residuals."""
         return np.minimum(1.0, self.weights.huber / np.sqrt(np.maximum(squared, 1e-12)))
 
-    def _rows(self, begin: int, end: int, with_time: bool, *, with_cross: bool) -> _Rows:
+    def _blocks(self, with_time: bool, **wanted: bool) -> "Iterator[tuple[int, int, _Rows]]":
+        """Rows of all frames, in order, computed on all cores."""
+        spans = list(_chunks(len(self.points)))
+        found = map_frames(spans, lambda _, span: self._rows(*span, with_time, **wanted), shared=True, most=THREADS)
+        return ((*span, rows) for span, rows in zip(spans, found, strict=True))
+
+    def _rows(
+        self, begin: int, end: int, with_time: bool, *, with_globals: bool = False, with_cross: bool = False
+    ) -> _Rows:
         """Landmarks of the frames and the optical flow between them and to both neighbours."""
         low, high = max(begin - 1, 0), min(end + 1, len(self.points))
-        uv, jacobian = self._jacobian(low, high)
-        own = slice(begin - low, end - low)
-        residual = uv[own] + self.centre - self.points[begin:end]
-        weight = self._huber((residual**2).sum(-1) / self.sigma**2) / self.sigma**2 * self.observed[begin:end]
-        terms = _Terms(np.concatenate([jacobian[own], residual[..., None]], -1), weight, with_cross)
+        jacobian, count = self._jacobian(low, high), len(self.shape)
+        own = jacobian[begin - low : end - low]
+        residual = own[:, _FOCAL] + self.centre[:, None] - self.points[begin:end].swapaxes(1, 2)
+        weight = self._huber((residual**2).sum(1) / self.sigma**2) / self.sigma**2 * self.observed[begin:end]
+        terms = _Terms([own if with_globals or with_cross else own[:, _POSE], residual[:, None]], weight)
         rows = _Rows(
             terms.sums[:, _POSE, _POSE],
             np.zeros((end - begin, 6, 6)),
-            terms.sums[:, _POSE, _RESIDUAL],
-            terms.cross(_POSE) if with_cross else None,
-            terms.globals(_SHAPE, _FOCAL),
+            terms.sums[:, _POSE, -1],
+            terms.cross(count, _POSE, _SHAPE) if with_cross else None,
+            terms.globals(count, _SHAPE) if with_globals else None,
             terms.sums[:, _POSE, _POSE].sum(0),
         )
         if with_time and self.flow is not None and high - low > 1:
-            self._add_flow(rows, uv, jacobian, low, begin)
+            self._add_flow(rows, jacobian, low, begin)
         return rows
 
-    def _add_flow(self, rows: _Rows, uv: np.ndarray, jacobian: np.ndarray, low: int, begin: int) -> None:
+    def _add_flow(self, rows: _Rows, jacobian: np.ndarray, low: int, begin: int) -> None:
         """Residual = (projection in n + 1) - (projection in n) - flow, for all pairs that touch ``rows``."""
         assert self.flow is not None
-        pairs = slice(low, low + len(uv) - 1)
+        pairs, count = slice(low, low + len(jacobian) - 1), len(self.shape)
         gap = np.asarray(self.flow.displacement[pairs], np.float64)
-        good = (
-            self.flow.valid[pairs]
-            & np.isfinite(gap).all(-1)
-            & self.observed[pairs]
-            & self.observed[low + 1 :][: len(gap)]
-        )
-        residual = np.diff(uv, axis=0) - np.where(good[..., None], gap, 0.0)
+        followed = gap.shape[1]
+        jacobian = jacobian[..., :followed]
+        observed = self.observed[low : low + len(jacobian), :followed]
+        good = self.flow.valid[pairs] & np.isfinite(gap).all(-1) & observed[:-1] & observed[1:]
+        residual = np.diff(jacobian[:, _FOCAL], axis=0) - np.where(good[..., None], gap, 0.0).swapaxes(1, 2)
         sigma = self.weights.flow_px * self.unit
-        weight = self._huber((residual**2).sum(-1) / sigma**2) / sigma**2 * good
-        columns = [-jacobian[:-1, ..., _POSE], jacobian[1:, ..., _POSE], np.diff(jacobian[..., 6:], axis=0)]
-        terms = _Terms(np.concatenate([*columns, residual[..., None]], -1), weight, rows.cross is not None)
-        first, second = slice(0, 6), slice(6, 12)
+        weight = self._huber((residual**2).sum(1) / sigma**2) / sigma**2 * good
+        more = [np.diff(jacobian[:, 6:], axis=0)] if rows.cross is not None or rows.globals is not None else []
+        terms = _Terms([-jacobian[:-1, _POSE], jacobian[1:, _POSE], *more, residual[:, None]], weight)
+        first, second, shape = slice(0, 6), slice(6, 12), slice(12, 15)
         lead = begin - low  # 1 if the first pair begins in the frame before
         inside = len(rows.gradient)
         starts = slice(lead, min(lead + inside, len(terms.sums)))  # pairs whose first frame is in this block
@@ -202,10 +223,11 @@ class Bundle:
         rows.coupling[:n] += terms.sums[starts, second, first]
         rows.gradient[:n] += terms.sums[starts, first, -1]
         rows.gradient[m] += terms.sums[ends, second, -1]
-        rows.globals[:] += terms.globals(slice(12, 15), 15, starts)
+        if rows.globals is not None:
+            rows.globals[:] += terms.globals(count, shape, starts)
         if rows.cross is not None:
-            rows.cross[:n] += terms.cross(first, starts, slice(12, 15), 15)
-            rows.cross[m] += terms.cross(second, ends, slice(12, 15), 15)
+            rows.cross[:n] += terms.cross(count, first, shape, starts)
+            rows.cross[m] += terms.cross(count, second, shape, ends)
 
     def _add_smoothness(self, band: "_Band", gradient: np.ndarray, information: np.ndarray) -> None:
         """Second differences of the path; a jump (a cut in the footage) is accepted by the robust weight."""
@@ -239,20 +261,18 @@ class Bundle:
         """Eliminate the path: the step of the globals; ``gradient`` becomes that of the path after it."""
         reduced = total.copy()
         tail: np.ndarray | None = None
-        for begin, end in _chunks(len(gradient)):
-            cross = self._rows(begin, end, with_time, with_cross=True).cross
-            assert cross is not None
-            right = np.concatenate([cross, gradient[begin:end, :, None]], -1).reshape(6 * (end - begin), -1)
+        for begin, end, rows in self._blocks(with_time, with_cross=True):
+            assert rows.cross is not None
+            right = np.concatenate([rows.cross, gradient[begin:end, :, None]], -1).reshape(6 * (end - begin), -1)
             forward = band.forward(right, begin, tail)
             reduced -= forward[:, :-1].T @ forward
             tail = forward[-12:]
         evidence = 1.0 / float(np.linalg.inv(reduced[:, :-1])[-1, -1]) - self._focal_prior
         self.focal_variance = self.weights.prior_scale / max(evidence, 1e-9)
         step = -np.linalg.solve(reduced[:, :-1], reduced[:, -1])
-        for begin, end in _chunks(len(gradient)):
-            cross = self._rows(begin, end, with_time, with_cross=True).cross
-            assert cross is not None
-            gradient[begin:end] += cross @ step
+        for begin, end, rows in self._blocks(with_time, with_cross=True):
+            assert rows.cross is not None
+            gradient[begin:end] += rows.cross @ step
         return step
 
     def hold_focal(self, log_focal: float) -> None:
@@ -262,36 +282,51 @@ class Bundle:
 
 
 class _Terms:
-    """Products of weighted residual rows: ``columns`` [n, R, 2, c] holds derivatives and, last, the residual."""
+    """Products of weighted residual rows.
 
-    def __init__(self, columns: np.ndarray, weight: np.ndarray, per_point: bool) -> None:
-        n, points, _, width = columns.shape
-        self._rows = columns * np.sqrt(weight)[..., None, None]
-        flat = self._rows.reshape(n, 2 * points, width)
-        self.sums = flat.transpose(0, 2, 1) @ flat
+    Args:
+        columns: parts [n, c, 2, K] of the columns at K points: derivatives and, last of all, the residual. The one by
+            the log focal length follows those by shape.
+        weight: [n, K].
+    """
+
+    def __init__(self, columns: list[np.ndarray], weight: np.ndarray) -> None:
+        root, widths = np.sqrt(weight)[:, None, None], [part.shape[1] for part in columns]
+        self._rows = np.empty((len(weight), sum(widths), 2, weight.shape[1]))
+        for part, end in zip(columns, np.cumsum(widths), strict=True):
+            np.multiply(part, root, out=self._rows[:, end - part.shape[1] : end])
+        flat = self._rows.reshape(len(weight), sum(widths), -1)
+        self.sums = flat @ flat.swapaxes(1, 2)
         """[n, c, c]: summed over the points of a frame."""
 
-    def globals(self, shape: slice, focal: int, of: slice = slice(None)) -> np.ndarray:
-        """[G, G + 1]: products of shape and focal columns among themselves and with the residual."""
-        rows = self._rows[of]
-        n, points, _, width = rows.shape
-        by_point = rows.swapaxes(0, 1).reshape(points, 2 * n, width)
-        own = by_point[..., shape].transpose(0, 2, 1) @ by_point[..., [*range(shape.start, shape.stop), focal, -1]]
-        out = np.zeros((3 * points + 1, 3 * points + 2))
-        for k in range(points):
-            out[3 * k : 3 * k + 3, 3 * k : 3 * k + 3] = own[k, :, :3]
-        out[:-1, -2] = out[-1, :-2] = own[..., 3].reshape(-1)
-        out[:-1, -1] = own[..., 4].reshape(-1)
-        sums = self.sums[of].sum(0)
-        out[-1, -2:] = sums[focal, focal], sums[focal, -1]
+    def globals(self, count: int, shape: slice, of: slice = slice(None)) -> np.ndarray:
+        """[G, G + 1]: products of shape and focal columns among themselves and with the residual, of ``count`` points.
+
+        ``shape``: columns by a point's place.
+        """
+        rows, sums = self._rows[of], self.sums[of].sum(0)
+        own = [
+            [np.einsum("nak,nak->k", rows[:, i], rows[:, j]) for j in (*range(shape.start, shape.stop), shape.stop, -1)]
+            for i in range(shape.start, shape.stop)
+        ]
+        at, out = 3 * np.arange(rows.shape[-1]), np.zeros((3 * count + 1, 3 * count + 2))
+        for i, row in enumerate(own):
+            for j in range(3):
+                out[at + i, at + j] = row[j]
+            out[at + i, -2] = out[-1, at + i] = row[3]
+            out[at + i, -1] = row[4]
+        out[-1, -2:] = sums[shape.stop, shape.stop], sums[shape.stop, -1]
         return out
 
-    def cross(self, pose: slice, of: slice = slice(None), shape: slice = _SHAPE, focal: int = _FOCAL) -> np.ndarray:
-        """[n, 6, G]: products of pose columns with shape and focal columns."""
+    def cross(self, count: int, pose: slice, shape: slice, of: slice = slice(None)) -> np.ndarray:
+        """[n, 6, G]: products of pose columns with shape and focal columns, of ``count`` points."""
         rows = self._rows[of]
-        by_shape = rows[..., pose].swapaxes(-1, -2) @ rows[..., shape]
-        flat = by_shape.transpose(0, 2, 1, 3).reshape(len(rows), 6, -1)
-        return np.concatenate([flat, self.sums[of, pose, focal][..., None]], -1)
+        out = np.zeros((len(rows), 6, 3 * count + 1))
+        for j in range(3):
+            by_place = rows[:, pose] * rows[:, None, shape.start + j]
+            np.add(by_place[:, :, 0], by_place[:, :, 1], out=out[:, :, j : 3 * rows.shape[-1] : 3])
+        out[..., -1] = self.sums[of, pose, shape.stop]
+        return out
 
 
 class _Band:

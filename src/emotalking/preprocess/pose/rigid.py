@@ -117,18 +117,19 @@ def triangulate(
         matrix = np.tile(np.eye(3) * scale / spread**2, (len(shape), 1, 1))
         pull = (shape - prior) * scale / spread**2
         for chunk in np.array_split(np.arange(len(frames)), max(1, len(frames) // 200)):
-            p = np.einsum("nij,kj->nki", rotation[chunk], shape) + translation[chunk, None]
-            uv = focal * p[..., :2] / p[..., 2:]
-            residual = uv + centre - points[frames[chunk]]
-            known = np.isfinite(residual).all(-1)
-            residual = np.where(known[..., None], residual, 0.0)
-            weight = known / np.maximum(np.linalg.norm(residual, axis=-1), 1.0)
-            d_p = np.zeros((*p.shape[:2], 2, 3))
-            d_p[..., 0, 0] = d_p[..., 1, 1] = focal / p[..., 2]
-            d_p[..., :, 2] = -uv / p[..., 2:]
-            jac = np.einsum("nkai,nij->nkaj", d_p, rotation[chunk])
-            matrix += np.einsum("nkai,nk,nkaj->kij", jac, weight, jac, optimize=True)
-            pull += np.einsum("nkai,nk,nka->ki", jac, weight, residual, optimize=True)
+            turned = rotation[chunk]
+            x, y, z = np.moveaxis(turned @ shape.T + translation[chunk, :, None], 1, 0)  # [n, K]: long rows are fast
+            uv = focal * np.stack([x, y]) / z
+            residual = uv + centre[:, None, None] - np.moveaxis(points[frames[chunk]], 2, 0)
+            known = np.isfinite(residual).all(0)
+            residual = np.where(known, residual, 0.0)
+            root = np.sqrt(known / np.maximum(np.linalg.norm(residual, axis=0), 1.0))
+            rows = turned.transpose(1, 2, 0)[..., None]
+            columns = [*((focal * rows[:2] - uv[:, None] * rows[2]) * (root / z)).swapaxes(0, 1), root * residual]
+            for i, first in enumerate(columns[:3]):
+                for j, second in enumerate(columns[:3]):
+                    matrix[:, i, j] += np.einsum("ank,ank->k", first, second)
+                pull[:, i] += np.einsum("ank,ank->k", first, columns[3])
         shape = shape - np.linalg.solve(matrix, pull[..., None])[..., 0]
     return shape
 

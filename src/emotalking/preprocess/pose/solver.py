@@ -157,7 +157,7 @@ def refine_pose(
         np.concatenate([pose.shape[index], more]), pose.viewmats[:, :3, :3], pose.viewmats[:, :3, 3], pose.focal
     )
     weights, unit = _weights(config, fps, len(points)), max(size) / 512.0
-    problem = Bundle(_widened(landmarks, len(more), np.nan), start, size, _with_scalp(flow, len(more)), weights, unit)
+    problem = Bundle(_widened(landmarks, len(more), np.nan), start, size, flow, weights, unit)
     problem.sigma = np.full(len(start.shape), _TRACKED_PX * unit)
     for number in range(_ROUNDS):
         path = problem.project()
@@ -194,13 +194,6 @@ def _of_face(
 def _widened(values: np.ndarray, count: int, fill: float | bool) -> np.ndarray:
     """[N, R, ...] with ``count`` more points of value ``fill``."""
     return np.concatenate([values, np.full((len(values), count, *values.shape[2:]), fill, values.dtype)], 1)
-
-
-def _with_scalp(flow: PointFlow | None, count: int) -> PointFlow | None:
-    """Optical flow with ``count`` more points, of which none is known."""
-    if flow is None:
-        return None
-    return PointFlow(_widened(flow.displacement, count, 0.0), _widened(flow.valid, count, False))
 
 
 def _detected(rigid_points: Float[np.ndarray, "N R 2"]) -> Bool[np.ndarray, " N"]:
