@@ -1,9 +1,11 @@
-// Class scores at the resolution of a guide; the meaning is that of ops/reference/guided.py.
+// Ranks of class scores at the resolution of a guide; the meaning is that of ops/reference/guided.py.
 #include "simd.h"
 
 #include <algorithm>
 
 namespace {
+
+typedef uint8_t bytes_t __attribute__((vector_size(W)));
 
 constexpr int up(int size) { return (size + W - 1) / W * W; }
 
@@ -112,17 +114,18 @@ void solve(const float *means, float *lines, int stride, int classes, float epsi
 
 extern "C" {
 
-// out [classes][height][width] of scores [h][w][classes], guide [h][w][3] and image [height][width][3] in 8 bit.
-// Row by row: whole planes of all means would not fit into the processor's own memory.
-void guided_upsample(const float *scores, const uint8_t *guide, const uint8_t *image, int classes, int w, int h,
-                     int width, int height, float epsilon, float *out) {
+// out [height][width] of scores [h][w][classes], guide [h][w][3] and image [height][width][3] in 8 bit: bit k where class
+// k + 1 exceeds all before it. Row by row: whole planes of all means would not fit into the processor's own memory.
+void guided_ranks(const float *scores, const uint8_t *guide, const uint8_t *image, int classes, int w, int h, int width,
+                  int height, float epsilon, uint8_t *out) {
     const int parts = 4 * (classes - 1);  // a slope for each colour and an offset, by class
     Windows seen(w, h, 9 + parts), lines(w, h, parts);
     const int stride = seen.stride, wide = up(width);
     std::vector<float> colour(3 * stride), target((classes - 1) * stride);
     std::vector<float> means((9 + parts) * stride), found(parts * stride);
     const Between columns(w, width), rows(h, height);
-    std::vector<float> buffers[2], pixels(3 * wide), result(int64_t(classes) * wide);
+    std::vector<float> buffers[2], pixels(3 * wide);
+    std::vector<uint8_t> ranks(wide);
     for (auto &buffer : buffers) buffer.resize(int64_t(parts) * wide);  // the last two rows as wide as the image
     for (int read = 0, done = 0; done < height; ++read) {
         if (read < h) {
@@ -160,22 +163,24 @@ void guided_upsample(const float *scores, const uint8_t *guide, const uint8_t *i
                 for (int d = 0; d < 3; ++d) pixels[d * wide + x] = image[3 * (int64_t(done) * width + x) + d] * (1 / 255.f);
             const float share = rows.share[done];
             for (int x = 0; x < wide; x += W) {
-                vf last = splat(1.f);
-                for (int t = 0; t + 1 < classes; ++t) {
+                vf last = splat(1.f), highest = splat(-1e9f);
+                vi bits{};
+                for (int t = 0; t < classes; ++t) {
                     vf part[4];
-                    for (int d = 0; d < 4; ++d) {
+                    for (int d = 0; d < 4 && t + 1 < classes; ++d) {
                         const int64_t at = int64_t(4 * t + d) * wide + x;
                         const vf first = load(above + at);
                         part[d] = first + (load(below + at) - first) * share;
                     }
-                    for (int d = 0; d < 3; ++d) part[3] += part[d] * load(&pixels[d * wide + x]);
-                    store(&result[int64_t(t) * wide + x], part[3]);
-                    last -= part[3];
+                    for (int d = 0; d < 3 && t + 1 < classes; ++d) part[3] += part[d] * load(&pixels[d * wide + x]);
+                    const vf score = t + 1 < classes ? part[3] : last;
+                    if (t) bits |= (score > highest) & (1 << (t - 1));
+                    last -= score, highest = max(highest, score);
                 }
-                store(&result[int64_t(classes - 1) * wide + x], last);
+                const auto bytes = __builtin_convertvector(bits, bytes_t);
+                std::memcpy(&ranks[x], &bytes, W);
             }
-            for (int t = 0; t < classes; ++t)
-                std::memcpy(out + (int64_t(t) * height + done) * width, &result[int64_t(t) * wide], width * sizeof(float));
+            std::memcpy(out + int64_t(done) * width, ranks.data(), width);
         }
     }
 }

@@ -2,13 +2,26 @@
 
 import cv2
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 RADIUS, EPSILON = 5, 4e-4
 """Window (working pixels) and regulariser of the guided filter (He et al. 2013), colours in [0, 1]."""
 
 
-def guided_upsample(scores: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """See :func:`emotalking.ops.guided.guided_upsample`."""
+def guided_ranks(scores: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """See :func:`emotalking.ops.guided.guided_ranks`."""
+    highest, *others = guided_scores(scores, image)
+    ranks = np.zeros(highest.shape, np.uint8)
+    for bit, other in enumerate(others):
+        ranks |= (other > highest).view(np.uint8) << np.uint8(bit)
+        highest = np.maximum(highest, other)
+    return ranks
+
+
+def guided_scores(
+    scores: Float32[np.ndarray, "h w C"], image: UInt8[np.ndarray, "H W 3"]
+) -> Float32[np.ndarray, "C H W"]:
+    """The upsampled scores, which exceed [0, 1] slightly."""
     height, width = image.shape[:2]
     small = shrink(image, scores).astype(np.float32) / 255
     r, g, b = cv2.split(small)

@@ -101,20 +101,21 @@ def _reassign_scores(scores: np.ndarray, kind: int, where: np.ndarray) -> None:
     flat[places] = part
 
 
-def labels_from_scores(scores: Float32[np.ndarray, "4 H W"], zones: FaceZones) -> UInt8[np.ndarray, "H W"]:
-    """Decide the material of every pixel, divide skin into head and neck at the jaw, and clear islands and holes."""
-    hairy = cv2.compare(scores[HAIR], scores[SKIN], cv2.CMP_GT)
-    best = cv2.max(scores[HAIR], scores[SKIN])
-    dressed = cv2.compare(scores[CLOTHES], best, cv2.CMP_GT)
-    outside = cv2.compare(scores[BACKGROUND], cv2.max(best, scores[CLOTHES]), cv2.CMP_GT)
-    person = (outside == 0) | zones.oval
+def labels_from_ranks(ranks: UInt8[np.ndarray, "H W"], zones: FaceZones) -> UInt8[np.ndarray, "H W"]:
+    """Decide the material of every pixel, divide skin into head and neck at the jaw, and clear islands and holes.
+
+    Args:
+        ranks: of skin, hair, clothes, background (:func:`~emotalking.ops.guided.guided_ranks`).
+        zones: the landmarks' zones.
+    """
+    person = (ranks < 1 << (BACKGROUND - 1)) | zones.oval
     smallest = max(4, int(SMALL_SHARE * person.size))
     if zones.oval.any():
         # A hole of the person keeps its likeliest material that is not background.
         person = fill_holes(connected_to(person, zones.oval, most=True), max(4, int(4 * SMALL_SHARE * person.size)))
-    facts = np.zeros(person.shape, np.uint8)
-    for bit, fact in enumerate((hairy, dressed, zones.oval, zones.below_brows, zones.under_jaw, person)):
-        facts |= (fact if fact.dtype == np.uint8 else fact.view(np.uint8) * np.uint8(255)) & np.uint8(1 << bit)
+    facts = ranks & np.uint8((1 << (BACKGROUND - 1)) - 1)
+    for bit, fact in enumerate((zones.oval, zones.below_brows, zones.under_jaw, person), start=BACKGROUND - 1):
+        facts |= fact.view(np.uint8) << np.uint8(bit)
     labels = np.asarray(cv2.LUT(facts, _label_table()), np.uint8)
     for label, others, root in (
         (Label.HEAD, (Label.HAIR, Label.NECK), None),
@@ -129,7 +130,7 @@ def labels_from_scores(scores: Float32[np.ndarray, "4 H W"], zones: FaceZones) -
 
 @cache
 def _label_table() -> UInt8[np.ndarray, "256"]:
-    """Label of every combination of facts about a pixel: bits of :func:`labels_from_scores`."""
+    """Label of every combination of facts about a pixel: bits of :func:`labels_from_ranks`."""
     facts = np.arange(256)
     hairy, dressed, oval, below_brows, under_jaw, person = (facts >> bit & 1 for bit in range(6))
     skin = np.where(oval, ~(hairy & ~below_brows & 1) & 1, ~(hairy | dressed) & 1)

@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float32, Shaped, UInt8
 from emotalking.data.labels import Label, Masks
 from emotalking.data.layouts import FaceLayout
 from emotalking.networks.mediapipe.graph import open_graph
-from emotalking.ops.guided import guided_upsample
+from emotalking.ops.guided import guided_ranks
 from emotalking.preprocess.parsing.geometry import HeadFrame, face_zones
-from emotalking.preprocess.parsing.labels import labels_from_scores, remove_detached, teeth_mask
+from emotalking.preprocess.parsing.labels import labels_from_ranks, remove_detached, teeth_mask
 from emotalking.preprocess.parsing.model import ClipModel, class_scores, fit_model, make_sample
 
 _PERSON_SIZE = 256
@@ -144,7 +144,7 @@ class EmbeddedClipParser:
         near = np.asarray(points, np.float64) * (np.array(small) / image.shape[:2])[::-1]
         whole = remove_detached(scores, face_zones(near, model.layout, small), model.head.affine_from_image(near))
         zones = face_zones(points, model.layout, (image.shape[0], image.shape[1]))
-        labels = labels_from_scores(guided_upsample(whole, image), zones)
+        labels = labels_from_ranks(guided_ranks(whole, image), zones)
         teeth = teeth_mask(image, zones)
         labels[teeth] = Label.MOUTH
         return Masks(labels, teeth)
