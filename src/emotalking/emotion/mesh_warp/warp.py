@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
+from scipy.linalg import block_diag
 from torch import Tensor
 
 from emotalking.data.blink import OPENNESS_BLINK
@@ -96,12 +97,9 @@ class MeshWarp:
         template = build_template(np.asarray(shape, np.float64), layout)
         grid = template_grid(template)
         face = face_map(template, grid, table.anchors)
-        units, texels = len(table.unit_names), grid.height * grid.width
-        basis = np.zeros((len(table.columns), 5 * texels), np.float32)
-        basis[:units, : 2 * texels] = skin_basis(grid, table, face).reshape(units, -1)
-        basis[:units, 2 * texels : 4 * texels] = edge_basis(template, grid, table, face).reshape(units, -1)
-        basis[units:, 4 * texels :] = fold_basis(grid, table, face).reshape(len(table.fold_names), -1)
-
+        moves = np.concatenate([skin_basis(grid, table, face), edge_basis(template, grid, table, face)], 1)
+        folds = fold_basis(grid, table, face)
+        basis = np.asarray(block_diag(moves.reshape(len(moves), -1), folds.reshape(len(folds), -1)), np.float32)
         knots = table.knots.clone()
         if not self.config.corners:
             knots[:, [table.columns.index(name) for name in table.corner]] = 0
