@@ -91,12 +91,12 @@ class ClipModel:
 def make_sample(
     image: UInt8[np.ndarray, "H W 3"],
     points: Shaped[np.ndarray, "K 2"],
-    person: Float32[np.ndarray, "H W"],
+    person: Float32[np.ndarray, "R C"],
     head: HeadFrame,
     layout: FaceLayout,
     size: tuple[int, int],
 ) -> Sample:
-    """Resize one frame to working ``size`` (height, width)."""
+    """Resize one frame, and its ``person`` of any size, to working ``size`` (height, width)."""
     scale = np.array([size[1] / image.shape[1], size[0] / image.shape[0]])
     small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)

@@ -78,7 +78,8 @@ def find_scalp(
     unit, side, views, focal = max(size) / 512, patch_side(face_px), pose.viewmats[keys], pose.focal
     first = keyframe(int(keys[0]))
     face = project(pose.shape, views[:1], focal, size)[0]
-    corners = _corners(first, _zone(person(first) > 0.5, face, layout, unit), unit)
+    shown = cv2.resize(person(first), size[::-1]) > 0.5
+    corners = _corners(first, _zone(shown, face, layout, unit), unit)
     guess = _at_depth(corners, views[0], focal, size)
     if not len(corners):
         return Scalp(keys, np.zeros((len(keys), 0, 2)), guess)
