@@ -115,7 +115,7 @@ def labels_from_ranks(ranks: UInt8[np.ndarray, "H W"], zones: FaceZones) -> UInt
         person = fill_holes(connected_to(person, zones.oval, most=True), max(4, int(4 * SMALL_SHARE * person.size)))
     facts = ranks & np.uint8((1 << (BACKGROUND - 1)) - 1)
     for bit, fact in enumerate((zones.oval, zones.below_brows, zones.under_jaw, person), start=BACKGROUND - 1):
-        facts |= fact.view(np.uint8) << np.uint8(bit)
+        facts |= fact.view(np.uint8) * np.uint8(1 << bit)  # numpy shifts at an eighth of the speed
     labels = np.asarray(cv2.LUT(facts, _label_table()), np.uint8)
     for label, others, root in (
         (Label.HEAD, (Label.HAIR, Label.NECK), None),

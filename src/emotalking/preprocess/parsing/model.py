@@ -26,6 +26,7 @@ from emotalking.preprocess.parsing.geometry import (
     TOP,
     FaceZones,
     HeadFrame,
+    apply_affine,
     face_zones,
     from_head,
     place_in_head,
@@ -51,12 +52,14 @@ class Sample:
     person: Float32[np.ndarray, "h w"]
     zones: FaceZones
     to_map: Float[np.ndarray, "2 3"]
-    x: Float32[np.ndarray, "h w"]
-    y: Float32[np.ndarray, "h w"]
-    """Place of every pixel in the head frame, eye distances."""
     hanging: Float32[np.ndarray, "h w"]
     """1 next to the neck where no background separates the pixel from the temple: hair is there, or clothes under hair;
     0 elsewhere."""
+
+    @cached_property
+    def place(self) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
+        """x and y of every pixel in the head frame, eye distances."""
+        return place_in_head(self.to_map, self.zones.size)
 
     @cached_property
     def bins(self) -> Shaped[np.ndarray, "h w"]:
@@ -103,31 +106,28 @@ def make_sample(
     points = np.asarray(points, np.float64) * scale
     person = cv2.resize(person, size[::-1], interpolation=cv2.INTER_AREA)
     to_map = head.affine_from_image(points)
-    x, y = place_in_head(to_map, size)
-    hanging = _hanging(person, x, y, to_map, _jaw(head, layout)[1])
-    return Sample(lab, person, face_zones(points, layout, size), to_map, x, y, hanging)
+    hanging = _hanging(person, to_map, _jaw(head, layout)[1])
+    return Sample(lab, person, face_zones(points, layout, size), to_map, hanging)
 
 
-def _hanging(
-    person: np.ndarray, x: np.ndarray, y: np.ndarray, to_map: np.ndarray, half_width: float
-) -> Float32[np.ndarray, "h w"]:
+def _hanging(person: np.ndarray, to_map: np.ndarray, half_width: float) -> Float32[np.ndarray, "h w"]:
     """1 for pixels next to the neck whose ray to the temple on their side stays on the person."""
     step = 2
-    x, y = x[::step, ::step], y[::step, ::step]
-    at_sides = (np.abs(x) > half_width) & (y > 0)
+    height, width = (-(-side // step) for side in person.shape)
+    x, y = place_in_head(to_map * [step, step, 1], (height, width))
     whole = np.zeros(x.shape, np.float32)
-    left = np.flatnonzero(at_sides)
-    x, y = x.ravel()[left], y.ravel()[left]
-    (a, b, c), (d, e, f) = cv2.invertAffineTransform(to_map / CELLS - np.array([[0, 0, -LEFT], [0, 0, -TOP]]))
-    temple_x = np.where(x > 0, 1.25, -1.25).astype(np.float32) * np.float32(half_width)
+    left = np.flatnonzero((np.abs(x) > half_width) & (y > 0))
+    temples = (np.array([[-1.25 * half_width, -0.3], [1.25 * half_width, -0.3]]) - (LEFT, TOP)) * CELLS
+    temples = apply_affine(cv2.invertAffineTransform(to_map), temples).astype(np.float32)
+    begin = step * np.stack([left % width, left // width]).astype(np.float32)
+    way = temples.T[:, (x.ravel()[left] > 0).astype(int)] - begin
     for share in np.linspace(0, 1, RAY_STEPS, dtype=np.float32):
         if not len(left):
             break
-        along_x, along_y = x + share * (temple_x - x), y + share * (np.float32(-0.3) - y)
-        cols, rows = a * along_x + b * along_y + c, d * along_x + e * along_y + f
-        at = cols.astype(np.float32)[None], rows.astype(np.float32)[None]
-        inside = cv2.remap(person, *at, cv2.INTER_NEAREST)[0] > 0.5
-        left, x, y, temple_x = left[inside], x[inside], y[inside], temple_x[inside]
+        cols, rows = begin + share * way
+        inside = np.flatnonzero(cv2.remap(person, cols[None], rows[None], cv2.INTER_NEAREST)[0] > 0.5)
+        if len(inside) < len(left):
+            left, begin, way = left[inside], begin.take(inside, 1), way.take(inside, 1)
     whole.ravel()[left] = 1
     return cv2.resize(cv2.blur(whole, (3, 3)), person.shape[::-1])
 
@@ -234,8 +234,7 @@ def _certain(sample: Sample, head: HeadFrame, layout: FaceLayout) -> Float32[np.
     """Pixels whose material landmarks and person segmentation determine, one-hot."""
     person = sample.person
     zones = sample.zones
-    x = sample.x
-    y = sample.y
+    x, y = sample.place
     radius = max(1, round(1.5 * BAND * max(person.shape)))
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
     inside = cv2.erode((person > 0.9).astype(np.uint8), kernel).astype(bool)
@@ -257,7 +256,7 @@ def _not_skin(sample: Sample) -> Shaped[np.ndarray, "h w"]:
     zones, radius = sample.zones, max(1, round(1.5 * BAND * max(sample.person.shape)))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     inner = cv2.erode(zones.oval.astype(np.uint8), disc).astype(bool)
-    return zones.lips | zones.eyes | (zones.oval & ~inner & (sample.y < 0.9))
+    return zones.lips | zones.eyes | (zones.oval & ~inner & (sample.place[1] < 0.9))
 
 
 def _jaw(head: HeadFrame, layout: FaceLayout) -> tuple[float, float]:
