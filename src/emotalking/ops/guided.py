@@ -29,8 +29,8 @@ def guided_ranks(
 
     Returns:
         Bit k is set where class k + 1 has a higher score than all classes before it: the highest bit tells the
-        likeliest class, the highest of the first n bits that among the first n + 1. Nothing else is needed, and the
-        scores themselves would take as long to write and to read again as half of their computation.
+        likeliest class, the highest of the first n bits that among the first n + 1. To write and read the scores
+        themselves would take a third longer.
 
     Raises:
         NoCompiler: ``backend="cpu"`` where the kernels can be neither loaded nor compiled.
