@@ -55,14 +55,15 @@ def lips_contrast(image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "
     around &= ~_filled(image.shape[:2], centre + 1.15 * (outer - centre))
     if not lips.any() or not around.any():
         return 0.0
-    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    return float(np.linalg.norm(np.median(lab[lips], 0) - np.median(lab[around], 0)))
+    colours = [cv2.cvtColor(image[part][None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for part in (lips, around)]
+    return float(np.linalg.norm(np.median(colours[0][0], 0) - np.median(colours[1][0], 0)))
 
 
 def colour_spread(image: UInt8[np.ndarray, "H W 3"]) -> float:
     """Difference of the channels in the most colourful hundredth of the pixels, grey levels; near 0 without colour."""
-    some = image[::4, ::4].astype(np.int16)
-    return float(np.percentile(some.max(2) - some.min(2), 99))
+    red, green, blue = cv2.split(np.ascontiguousarray(image[::4, ::4]))
+    most, least = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+    return float(np.percentile(most - least, 99))
 
 
 def _filled(size: tuple[int, ...], outline: np.ndarray) -> Bool[np.ndarray, "H W"]:

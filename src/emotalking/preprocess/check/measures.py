@@ -121,14 +121,15 @@ def blockiness(grey: UInt8[np.ndarray, "H W"]) -> float:
 
     Only meaningful where images were not rescaled after they were coded; newer codecs smooth their borders.
     """
-    image = grey.astype(np.float32)
     at_border, elsewhere = [], []
-    for turned in (image, image.T):
-        step: Float[np.ndarray, "H W1"] = np.abs(np.diff(turned, axis=1))
+    for axis in (0, 1):
+        first, second = (grey[:, :-1], grey[:, 1:]) if axis == 0 else (grey[:-1], grey[1:])
+        step = cv2.absdiff(first, second)
         smooth = step < _SMOOTH
-        border = np.arange(step.shape[1]) % 8 == 7
-        for columns, out in ((border, at_border), (~border, elsewhere)):
-            out.append((step[:, columns] * smooth[:, columns]).sum() / max(smooth[:, columns].sum(), 1))
+        total, count = (step * smooth).sum(axis), smooth.sum(axis)
+        border = np.arange(len(total)) % 8 == 7
+        for lines, out in ((border, at_border), (~border, elsewhere)):
+            out.append(total[lines].sum() / max(count[lines].sum(), 1))
     return float(np.mean(at_border) / max(float(np.mean(elsewhere)), 1e-3))
 
 
