@@ -8,7 +8,7 @@ face step renders colours, normals and attention, takes all terms, and updates b
 profiled before and after.
 
 On a CPU, processor time of a step of `tiny` (its face has about --face 8700 --mouth 600; --steps 10 are enough), in
-turn without and with the kernels that training alone has: motion networks, colours, image losses.
+turn without and with the kernels that training alone has: motion networks, colours, image losses, moved images.
 """
 
 import argparse
@@ -61,7 +61,7 @@ OPERATIONS = {
     "colours and normals": {"view_colours": "reference", "camera_normals": "reference"},
 }
 """Replacement of each operation without its kernel."""
-PLAIN_ON_CPU = {"network": "reference", "view_colours": "reference", "similarity": "reference"}
+PLAIN_ON_CPU = dict.fromkeys(("network", "view_colours", "similarity", "invert_field", "remap"), "reference")
 """The same on a CPU."""
 
 

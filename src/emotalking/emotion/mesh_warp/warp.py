@@ -31,11 +31,11 @@ from emotalking.emotion.mesh_warp.displacement import (
 from emotalking.emotion.mesh_warp.expressions import coefficients, load_expressions, resting_expression_of
 from emotalking.emotion.mesh_warp.eyes import EyeIndices, mesh_box, openness, pin_eyeballs
 from emotalking.emotion.mesh_warp.points import PointFields, limit
-from emotalking.emotion.mesh_warp.resampling import rasterize_attributes, remap, remap_normals
-from emotalking.emotion.mesh_warp.shading import Relight, fit_light, fold_basis, unit_normals
+from emotalking.emotion.mesh_warp.resampling import rasterize_attributes, remap_normals
+from emotalking.emotion.mesh_warp.shading import COLOUR, Relight, fit_light, fold_basis, unit_normals
 from emotalking.emotion.mesh_warp.template import RINGS, build_template, corner_lift
+from emotalking.ops.warp import invert_field, remap
 
-INVERSION_STEPS = 4
 LEAST_OPENING = 0.6
 """Share of the usual eye's opening below which eyes count as closing, regardless of the neutral face."""
 WIDTHS = (0.5, 1.3)
@@ -209,9 +209,11 @@ class MeshWarp:
         template_xy = self._template_coordinates(mesh - offset, viewmats, height, width)
         view = None if normals is None else viewmats
         appearance = self._appearance(skin, folds, self._light(source, crop_labels, template_xy), view)
-        flow, appearance = self._inverse(skin + edges, appearance, template_xy, jacobian, images.shape[1])
+        scale = 4 if images.shape[1] < FINE_FIELD_BELOW else 2
+        planes = torch.cat([skin + edges, appearance], 1)
+        flow, appearance = invert_field(planes, self._texels(template_xy), jacobian, scale, 4 // scale)
         layers = source if coverage is None else torch.cat([source, coverage[inside][:, None]], 1)
-        new_layers, new_labels = remap(layers, crop_labels, flow, appearance[:, :1])
+        new_layers, new_labels = remap(layers, crop_labels, flow, appearance[:, :1], Label.HEAD, COLOUR)
         new_images = pin_eyeballs(
             new_layers[:, :3], source, landmarks - offset, moved - offset, self._lids, unit_px, patch
         )
@@ -319,6 +321,11 @@ class MeshWarp:
             align_corners=True,
         )
 
+    def _texels(self, template_xy: Float[Tensor, "B m n 3"]) -> Float[Tensor, "B 3 m n"]:
+        """Template coordinates as columns and rows of the textures; the third value stays."""
+        origin = template_xy.new_tensor([*self._grid.origin, 0.0])
+        return ((template_xy - origin) / template_xy.new_tensor([self._grid.pitch] * 2 + [1.0])).permute(0, 3, 1, 2)
+
     def _ring(self, landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B R 2"]:
         """The template's closing rings, around the oval of the frame."""
         oval = landmarks[:, self._tensors["oval"]]
@@ -360,33 +367,6 @@ class MeshWarp:
         plane = torch.stack([x, y, torch.ones_like(x)], 2).expand(batch, -1, -1, -1)
         everywhere = (plane.flatten(1, 2) @ affine).view(batch, h, w, 2)
         return torch.cat([coarse[..., :2] + everywhere, coarse[..., 2:]], 3)
-
-    def _inverse(
-        self,
-        moves: Float[Tensor, "B 2 h w"],
-        appearance: Float[Tensor, "B C h w"],
-        template_xy: Float[Tensor, "B m n 3"],
-        jacobian: Float[Tensor, "B 2 2"],
-        image_height: int,
-    ) -> tuple[Float[Tensor, "B 2 M N"], Float[Tensor, "B C M N"]]:
-        """Source of each new pixel (offset in pixels) and its appearance, at the field's resolution."""
-        fine = image_height < FINE_FIELD_BELOW
-        scale = 4 if fine else 2
-        xy = F.interpolate(template_xy.permute(0, 3, 1, 2), scale_factor=scale, mode="bilinear").permute(0, 2, 3, 1)
-        step = 4 // scale
-        sampled = self._sample(torch.cat([moves, appearance], 1), xy[..., :2]) * xy[..., 2:].permute(0, 3, 1, 2)
-        forward = torch.einsum("bij,bjmn->bimn", jacobian, sampled[:, :2])
-        batch, _, m, n = forward.shape
-        rows = torch.arange(m, device=xy.device, dtype=xy.dtype) + 0.5
-        columns = torch.arange(n, device=xy.device, dtype=xy.dtype) + 0.5
-        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], 0)[None]  # [1, 2, m, n]
-        size = xy.new_tensor([n, m])
-        flow = -forward
-        for _ in range(INVERSION_STEPS):
-            where = ((grid + flow / step).permute(0, 2, 3, 1) / size) * 2 - 1
-            flow = -F.grid_sample(forward, where, mode="bilinear", padding_mode="border", align_corners=False)
-        where = ((grid + flow / step).permute(0, 2, 3, 1) / size) * 2 - 1
-        return flow, F.grid_sample(sampled[:, 2:], where, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _width(points: Float[Tensor, "B K 2"], mouth: Int[Tensor, "4"]) -> Float[Tensor, " B"]:
