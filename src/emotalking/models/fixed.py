@@ -117,17 +117,12 @@ def _emotion_network(motion: EmotionMotion) -> EmotionNetwork:
 
 def _fixed_face(gaussians: Gaussians, motion: FaceMotion, emotion: EmotionNetwork | None) -> FixedBranch:
     canonical = motion.canonical(gaussians.means)
-    attention = [canonical.audio_attention, canonical.expression_attention]
-    if canonical.emotion_attention is not None:
-        attention.append(canonical.emotion_attention)
-    if canonical.gaze_attention is not None:
-        attention.append(canonical.gaze_attention)
     first = motion.first.weight[:, motion.encoder.width :]
     second, third = weights_of(motion.trunk)
     return FixedBranch(
         _values(gaussians),
         canonical.hidden,
-        torch.cat(attention, -1),
+        canonical.attention,
         first,
         second,
         _in_world_units(third),

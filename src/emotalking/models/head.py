@@ -94,7 +94,8 @@ class TalkingHead(nn.Module):
             return gaussians.deform(**motion.offsets(gaussians.means, motion.codes(code(), aus, va, gaze)))
         canonical = motion.canonical(gaussians.means) if canonical is None else canonical
         deformed = gaussians.deform(**motion(canonical, code(), aus, va, gaze))
-        deformed.attention = canonical.audio_attention, canonical.expression_attention
+        maps = motion.maps(canonical)
+        deformed.attention = maps["audio"], maps["units"]
         return deformed
 
     def deform_emotional_face(

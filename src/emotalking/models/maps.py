@@ -40,14 +40,9 @@ def attention_of(head: TalkingHead, face: Deformed | None = None) -> Attention:
             None: at rest.
     """
     motion, means = head.face.motion, head.face.gaussians.means
-    canonical = motion.canonical(means)
-    vectors = {"audio": canonical.audio_attention, "units": canonical.expression_attention}
-    if canonical.emotion_attention is not None:
-        vectors["emotion"] = canonical.emotion_attention
-    elif head.emotion is not None:
+    vectors = motion.maps(motion.canonical(means))
+    if head.emotion is not None:
         vectors["emotion"] = head.emotion.attention(head.emotion.encoder(means if face is None else face.means))
-    if canonical.gaze_attention is not None:
-        vectors["gaze"] = canonical.gaze_attention
     return {name: torch.linalg.vector_norm(vector, dim=-1) for name, vector in vectors.items()}
 
 

@@ -1,6 +1,6 @@
 """The three motion networks: inside mouth (eq. 3), face (eq. 4) and emotion (eq. 5); shapes from docs/paper.md 4."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
@@ -26,6 +26,8 @@ USUAL_EYES = ((-0.0315, 0.005, 0.055), (0.0315, 0.005, 0.055))
 """Centres of the eyes in a head of `prepare`, world units."""
 EYE_REACH = 0.02, 0.032
 """The gaze moves all that is nearer to an eye's centre than the first, and nothing beyond the second, world units."""
+INPUTS = "audio", "units", "emotion", "gaze"
+"""What the face network attends to, in the order of its maps; the last two only where it has these inputs."""
 ALL_MOVES = (1.0, 0.0)
 """``jaw`` of a mouth that moves as a whole."""
 
@@ -70,11 +72,6 @@ def _attention_map(layers: nn.Sequential, share: Tensor | None = None) -> Attent
 def _network(first: Float[Tensor, "H FJ"], trunk: nn.Sequential, *maps: AttentionMap) -> Network:
     second, third = weights_of(trunk)
     return Network(maps, first, second, third)
-
-
-def _modulated(weight: Float[Tensor, "H D"], attention: Float[Tensor, "*n D"], code: Float[Tensor, "B D"]) -> Tensor:
-    """weight @ (attention * code) for every point and frame, [B, N, H], without the [B, N, D] product."""
-    return attention @ (weight[None] * code[:, None, :]).transpose(1, 2)
 
 
 @dataclass
@@ -131,16 +128,13 @@ class FaceCanonical:
     """Inputs of the face network that depend on the canonical positions alone; constant once trained."""
 
     hidden: Float[Tensor, "N H"]
-    audio_attention: Float[Tensor, "N A"]
-    expression_attention: Float[Tensor, "N 6"]
-    emotion_attention: Float[Tensor, "N E"] | None = None
-    """Only in a network with valence and arousal as inputs."""
-    gaze_attention: Float[Tensor, "N 2"] | None = None
-    """Only in a network with the gaze as an input."""
+    attention: Float[Tensor, "N J"]
+    """Maps of what multiplies the codes, side by side: audio, action units, and emotion and gaze where they are inputs.
+    """
 
     def at(self, points: Int64[Tensor, "M"]) -> "FaceCanonical":
         """Of some of the points."""
-        return replace(self, **{name: part[points] for name, part in vars(self).items() if part is not None})
+        return FaceCanonical(self.hidden[points], self.attention[points])
 
 
 class FaceMotion(nn.Module):
@@ -182,13 +176,17 @@ class FaceMotion(nn.Module):
     def canonical(self, means: Float[Tensor, "N 3"]) -> FaceCanonical:
         """Attention maps and first-layer products of the features at ``means``."""
         features = self.encoder(means)
-        return FaceCanonical(
-            hidden=features @ self.first.weight[:, : self.encoder.width].T,
-            audio_attention=self.audio_attention(features),
-            expression_attention=self.expression_attention(features),
-            emotion_attention=self.emotion_attention(features) if self.takes_emotion else None,
-            gaze_attention=self.gaze_attention(features) * self._at_eyes(means) if self.takes_gaze else None,
-        )
+        maps = [self.audio_attention(features), self.expression_attention(features)]
+        if self.takes_emotion:
+            maps.append(self.emotion_attention(features))
+        if self.takes_gaze:
+            maps.append(self.gaze_attention(features) * self._at_eyes(means))
+        return FaceCanonical(features @ self.first.weight[:, : self.encoder.width].T, torch.cat(maps, -1))
+
+    def maps(self, canonical: FaceCanonical) -> dict[str, Float[Tensor, "N _"]]:
+        """Attention maps by what they attend to."""
+        parts = canonical.attention.split(self._splits[1:], dim=1)
+        return {name: part for name, part in zip(INPUTS, parts, strict=True) if part.shape[1]}
 
     def _at_eyes(self, means: Float[Tensor, "N 3"]) -> Float[Tensor, "N 1"]:
         """1 at an eye, 0 away from both, smoothly in between."""
@@ -256,18 +254,10 @@ class FaceMotion(nn.Module):
         Raises:
             ValueError: valence and arousal for a network without these inputs.
         """
-        maps = (
-            canonical.audio_attention,
-            canonical.expression_attention,
-            canonical.emotion_attention,
-            canonical.gaze_attention,
-        )
-        codes = self.codes(audio, aus, va, gaze).split(self._splits[1:], dim=1)
-        hidden = canonical.hidden[None]
-        for weight, attention, code in zip(self.first.weight.split(self._splits, dim=1)[1:], maps, codes, strict=True):
-            if attention is not None:
-                hidden = hidden + _modulated(weight, attention, code)
-        return _split_offsets(self.trunk(hidden))
+        codes = self.codes(audio, aus, va, gaze)
+        weights = self.first.weight[:, self.encoder.width :] * codes[:, None, :]
+        hidden, attention = (part.expand(len(codes), -1, -1) for part in (canonical.hidden, canonical.attention))
+        return _split_offsets(self.trunk(torch.baddbmm(hidden, attention, weights.transpose(1, 2))))
 
 
 def full_at(va: Float[Tensor, "B 2"], radius: float) -> Float[Tensor, "B 2"]:
