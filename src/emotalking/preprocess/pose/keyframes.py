@@ -22,7 +22,9 @@ WINDOW = 1 / 16
 """Side of the compared patch as a share of the face's height."""
 BACK_PX = 0.3
 """Tolerance of the way back, in pixels of a 512-pixel image."""
-_CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.005)
+MARGIN = 3
+"""Sides of a patch around all points in which they are searched."""
+_CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.01)
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,27 @@ def follow(
 
     Points that are NaN in either are not followed.
     """
-    known: np.ndarray = np.asarray(np.isfinite(points + guess).all(-1))
+    known = np.flatnonzero(np.isfinite(points + guess).all(-1))
+    moves, good = np.full(points.shape, np.nan), np.zeros(len(points), bool)
+    if not len(known):
+        return moves, good
     # OpenCV counts from pixel centres.
-    here, there = (np.where(known[:, None], each - 0.5, 0.0).astype(np.float32) for each in (points, guess))
-    end, forth = _follow(first, second, here, there, side)
-    back, returned = _follow(second, first, end, here, side)
+    here, there = (each[known] - 0.5 for each in (points, guess))
+    images, corner = _around(np.concatenate([here, there]), MARGIN * side, first, second)
+    here, there = ((each - corner).astype(np.float32) for each in (here, there))
+    end, forth = _follow(*images, here, there, side)
+    back, returned = _follow(*images[::-1], end, here, side)
     near = np.linalg.norm(back - here, axis=1) < BACK_PX * max(first.shape) / 512
-    return end - here, known & forth & returned & near
+    moves[known], good[known] = end - here, forth & returned & near
+    return moves, good
+
+
+def _around(points: np.ndarray, margin: int, *images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """The part of images that shows ``points`` and ``margin`` pixels around them, and its first pixel (x, y)."""
+    most = np.array(images[0].shape[::-1])
+    low, high = (np.clip(each, 0, most).astype(int) for each in (points.min(0) - margin, points.max(0) + margin + 1))
+    low -= low % 2  # the coarser level of the pyramid then has the same pixels as that of the whole images
+    return [np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]]) for image in images], low
 
 
 def _follow(
