@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8, UInt32
 
+from emotalking.ops.regions import bounds
+
 
 class Label(IntEnum):
     """Classes of a label map."""
@@ -60,7 +62,8 @@ class Masks:
         tooth as head this is the same; where it painted it grey, XOR would make it face *and* mouth, so it is left
         mouth only.
         """
-        np.copyto(labels, np.uint8(Label.MOUTH), where=teeth)
+        window = bounds(teeth)
+        np.copyto(labels[window], np.uint8(Label.MOUTH), where=teeth[window])
         return cls(labels, teeth)
 
 

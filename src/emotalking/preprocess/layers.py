@@ -226,26 +226,29 @@ def _soft(mask: Bool[np.ndarray, "H W"], scale: float) -> Float32[np.ndarray, "H
 
 def _without_slivers(labels: np.ndarray, scale: float) -> np.ndarray:
     """Labels whose long strips of body along the head, narrower than :data:`SLIVER_PX`, are of the head."""
-    body = mask_of(labels, *BODY)
     size = 2 * max(1, round(SLIVER_PX / 2 * scale)) + 1
+    window = bounds(mask_of(labels, *BODY), size)
+    body = mask_of(labels[window], *BODY)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    thin = body & ~cv2.morphologyEx(body.astype(np.uint8), cv2.MORPH_OPEN, disc).astype(bool)
+    thin = body & ~cv2.morphologyEx(body.view(np.uint8), cv2.MORPH_OPEN, disc).view(bool)
     count, found = cv2.connectedComponents(thin.view(np.uint8))
     parts = np.asarray(found, np.int32)
     # OpenCV's statistics of components take longer than the components: few pixels are of any.
-    longest = np.zeros(count, int)
+    longest, of = np.zeros(count, int), parts[thin]
     for places in np.nonzero(thin):
         low, high = np.full(count, parts.size), np.zeros(count, int)
-        np.minimum.at(low, parts[thin], places)
-        np.maximum.at(high, parts[thin], places)
+        np.minimum.at(low, of, places)
+        np.maximum.at(high, of, places)
         longest = np.maximum(longest, high - low + 1)
     long = longest >= 3 * SLIVER_PX * scale
     long[0] = False
     if not long.any():
         return labels
-    head = mask_of(labels, *WHOLE_HEAD).view(np.uint8)
+    head = mask_of(labels[window], *WHOLE_HEAD).view(np.uint8)
     sliver = long.take(parts) & cv2.dilate(head, disc).view(bool)
-    return np.where(sliver, np.uint8(Label.HEAD), labels)
+    out = labels.copy()
+    out[window][sliver] = Label.HEAD
+    return out
 
 
 def _chin(labels: np.ndarray) -> int | None:
@@ -259,38 +262,35 @@ def _behind_head(labels: np.ndarray, chin: int | None, scale: float) -> tuple[np
     """Head and hair pixels behind which the neck (a long way up) and the torso (a little) continue."""
     # Only above body in the same column: a neck does not grow sideways behind the ears.
     rows = np.arange(len(labels), dtype=np.int16)[:, None]
-    lowest = [np.where(labels == part, rows, np.int16(-1)).max(0) for part in (Label.NECK, Label.TORSO)]
-    cap = None if chin is None else _cap((labels == Label.NECK).any(0), chin, labels.shape, NECK_EXTENSION_PX * scale)
-    head, out = mask_of(labels, *WHOLE_HEAD), np.zeros((2, *labels.shape), bool)
-    window = bounds(head, int(NECK_EXTENSION_PX * scale) + 2)  # what is further away reaches no pixel of the head
-    labels, head = labels[window], head[window]
+    neck_label, torso_label, head = labels == Label.NECK, labels == Label.TORSO, mask_of(labels, *WHOLE_HEAD)
     # Clear of the outline, so that the layer is never visible next to a head that moved a little.
     margin = 2 * max(1, round(3 * scale)) + 1
-    person = (labels != Label.BACKGROUND).astype(np.uint8)
-    allowed = head & cv2.erode(person, np.ones((margin, margin), np.uint8)).astype(bool)
-    regions, near = [], np.zeros(labels.shape, bool)
-    for label, reach, below in (
-        (Label.NECK, NECK_EXTENSION_PX * scale, (rows <= lowest[0])[window]),
-        (Label.TORSO, TORSO_EXTENSION_PX * scale, (rows <= lowest[1])[window]),
-    ):
-        source = labels == label
-        if not source.any():
-            regions.append(source)
-            continue
-        distance = cv2.distanceTransform((~source).astype(np.uint8), cv2.DIST_L2, 5)
-        regions.append(allowed & below & (distance <= reach))
-        near |= distance <= TORSO_EXTENSION_PX * scale
-    neck, torso = regions
-    if chin is not None and cap is not None:
-        neck &= near | cap[window]
+    person = (labels != Label.BACKGROUND).view(np.uint8)
+    allowed = head & cv2.erode(person, np.ones((margin, margin), np.uint8)).view(bool)
+    neck, torso = (
+        _reached(allowed & (rows <= np.where(source, rows, np.int16(-1)).max(0)), source, reach * scale)
+        for source, reach in ((neck_label, NECK_EXTENSION_PX), (torso_label, TORSO_EXTENSION_PX))
+    )
+    if chin is not None:
+        near = _reached(neck, neck_label | torso_label, TORSO_EXTENSION_PX * scale)
+        neck &= near | _cap(neck_label.any(0), chin, labels.shape, NECK_EXTENSION_PX * scale)
         # Body is behind long hair, too; only there does hair reach below the chin.
-        body = mask_of(labels, *BODY)
-        distance = cv2.distanceTransform((~body).astype(np.uint8), cv2.DIST_L2, 5)
-        hanging = (labels == Label.HAIR) & (distance <= HAIR_EXTENSION_PX * scale)
-        hanging[: max(chin - window[0].start, 0)] = False
-        torso |= hanging
-    out[:, *window] = _rounded(neck, torso, labels, allowed, scale)
-    return out[0], out[1]
+        hanging = labels == Label.HAIR
+        hanging[:chin] = False
+        torso |= _reached(hanging, neck_label | torso_label, HAIR_EXTENSION_PX * scale)
+    return _rounded(neck, torso, labels, allowed, scale)
+
+
+def _reached(target: np.ndarray, source: np.ndarray, reach: float) -> Bool[np.ndarray, "H W"]:
+    """Pixels of ``target`` that are at most ``reach`` pixels from ``source``."""
+    out = np.zeros_like(target)
+    if target.any():
+        window = bounds(target, int(reach) + 2)
+        inner = bounds(target[window] | source[window])  # shortest ways leave it nowhere
+        away = (~source[window][inner]).view(np.uint8)
+        distance = cv2.distanceTransform(away, cv2.DIST_L2, 5)
+        out[window][inner] = target[window][inner] & (distance <= reach) & (not away.all())
+    return out
 
 
 def _rounded(
@@ -298,20 +298,19 @@ def _rounded(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both regions without the horns, notches and specks that label maps leave where jaw, neck and collar meet."""
     out = np.zeros((2, *labels.shape), bool)
-    window = bounds(mask_of(labels, *BODY) | neck | torso, 2 * max(1, round(NOTCH_PX * scale)) + 2)
+    sizes = [2 * max(1, round(radius * scale)) + 1 for radius in (NOTCH_PX, HORN_PX)]
+    window = bounds(allowed | neck | torso, sum(sizes))  # what is further away changes no pixel of them
+    neck_label, body = labels == Label.NECK, mask_of(labels[window], *BODY)
     neck, torso, labels, allowed = (part[window] for part in (neck, torso, labels, allowed))
-    body = mask_of(labels, *BODY)
-    solid = (body | neck | torso).astype(np.uint8)
-    for operation, radius in ((cv2.MORPH_CLOSE, NOTCH_PX), (cv2.MORPH_OPEN, HORN_PX)):
-        size = 2 * max(1, round(radius * scale)) + 1
+    solid = (body | neck | torso).view(np.uint8)
+    for operation, size in zip((cv2.MORPH_CLOSE, cv2.MORPH_OPEN), sizes, strict=True):
         solid = cv2.morphologyEx(solid, operation, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
     behind = solid.astype(bool) & (allowed | neck | torso) & ~body
-    size = 2 * max(1, round(HORN_PX * scale)) + 1
     shares = [
-        cv2.blur((part | mask).astype(np.float32), (size, size))
-        for part, mask in ((neck, labels == Label.NECK), (torso, labels == Label.TORSO))
+        cv2.blur((part | (labels == label)).astype(np.float32), (sizes[1], sizes[1]))
+        for part, label in ((neck, Label.NECK), (torso, Label.TORSO))
     ]
-    out[0][window] = behind & (shares[0] >= shares[1]) & (labels == Label.NECK).any()
+    out[0][window] = behind & (shares[0] >= shares[1]) & neck_label.any()
     out[1][window] = behind & ~out[0][window]
     return out[0], out[1]
 
