@@ -29,6 +29,8 @@ STRETCH = 0.15
 """Largest change of size or angle (radians) from frame to frame of one shot."""
 NEAR_PX = 120
 """Body at this distance from the head, at 512 px, is what is aligned: collar and shoulders, not hands."""
+AROUND_PX = 60
+"""Body at this distance from the head, at 512 px, tells how much brighter or darker the frame is."""
 SEAM_PX = 4
 """Body this close to the head, at 512 px, may be mixed with it."""
 FILL_PX = 1
@@ -125,11 +127,14 @@ class HiddenBody:
         rows = np.flatnonzero(mask_of(labels, *BODY).any(1))
         if motion is None or len(rows) == 0:
             return image, labels
-        scale = len(labels) / 512
+        scale, out, classes = len(labels) / 512, image.copy(), labels.copy()
         top = max(0, int(rows[0] - NEAR_PX * scale))
-        motion[1, 2] -= top
-        out, classes = image.copy(), labels.copy()
-        image, labels = image[top:], labels[top:]
+        box = bounds(mask_of(labels[top:], *WHOLE_HEAD), int(AROUND_PX * scale))
+        box = slice(box[0].start + top, box[0].stop + top), box[1]
+        image, labels = image[box], labels[box]
+        if not labels.size:
+            return out, classes
+        motion[:, 2] -= box[1].start, box[0].start
         size = image.shape[1::-1]
         known = _warp(self._labels, motion, size, cv2.INTER_NEAREST)
         colour = _warp(self._colour, motion, size, cv2.INTER_LINEAR)
@@ -140,13 +145,17 @@ class HiddenBody:
         beside = compared & (away <= NEAR_PX / 3 * scale)
         hidden = head | (body & (away <= max(FILL_PX * scale, MIXED_PX)))
         if beside.any():
-            window = bounds(beside | hidden)
-            shifted, left = _shifted(colour, image, compared, window)
-            if np.abs(left[beside[window]]).mean() <= MISFIT:
+            shift = _shift(colour, image, compared)
+            places = np.flatnonzero(beside)
+            there, seen, shifted = (
+                np.ascontiguousarray(each).reshape(-1, 3).take(places, 0) for each in (colour, image, shift)
+            )
+            if np.abs(seen - (there + shifted)).mean() <= MISFIT:
                 filled = hidden & shown
-                cv2.copyTo(shifted, filled[window].view(np.uint8), out[top:][window])
+                moved = cv2.add(colour, shift, dtype=cv2.CV_8U)
+                cv2.copyTo(moved, filled.view(np.uint8), out[box])
                 filled |= hidden & (known == Label.BACKGROUND)
-                np.copyto(classes[top:], known, where=filled)
+                np.copyto(classes[box], known, where=filled)
         return out, classes
 
 
@@ -177,22 +186,14 @@ def _composed(
     return colour, labels
 
 
-def _shifted(
-    colour: np.ndarray, image: np.ndarray, compared: Bool[np.ndarray, "H W"], window: tuple[slice, slice]
-) -> tuple[UInt8[np.ndarray, "h w 3"], Float32[np.ndarray, "h w 3"]]:
-    """``colour`` with the smooth part of its difference from ``image`` taken away, and what is left of that.
-
-    All that is ``compared`` counts; both are of the ``window``.
-    """
-    difference = np.asarray(cv2.subtract(image, colour, dtype=cv2.CV_32F), np.float32)
+def _shift(colour: np.ndarray, image: np.ndarray, compared: Bool[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W 3"]:
+    """The smooth part of how ``image`` differs from ``colour`` where they are ``compared``."""
+    difference = cv2.subtract(image, colour, mask=compared.view(np.uint8), dtype=cv2.CV_32F)
     size = (max(2, image.shape[1] // 16), max(2, image.shape[0] // 16))
     weight = cv2.resize(compared.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    total = cv2.resize(cv2.copyTo(difference, compared.view(np.uint8)), size, interpolation=cv2.INTER_AREA)
-    smooth = pull_push(total / np.maximum(weight, 1e-3)[..., None], np.minimum(weight, 1.0))
-    smooth = cv2.resize(np.ascontiguousarray(smooth, np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    smooth = smooth[window]
-    shifted = np.clip(colour[window] + smooth + 0.5, 0, 255).astype(np.uint8)
-    return shifted, difference[window] - smooth
+    total = cv2.resize(difference, size, interpolation=cv2.INTER_AREA)
+    smooth = np.ascontiguousarray(pull_push(total / np.maximum(weight, 1e-3)[..., None], np.minimum(weight, 1.0)))
+    return np.asarray(cv2.resize(smooth, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _head(labels: np.ndarray) -> Bool[np.ndarray, "H W"]:

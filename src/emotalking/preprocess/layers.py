@@ -6,7 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, UInt8
 
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
@@ -186,11 +186,12 @@ def torso_layer(
     neck_behind, torso_behind = _behind_head(labels, chin, scale)
     colour = _body_colours(image, labels, neck_behind, torso_behind, scale)
     body = mask_of(labels, *BODY)
-    alpha = np.round(_soft(body | neck_behind | torso_behind, scale) * 255).astype(np.uint8)
+    alpha = _soft(body | neck_behind | torso_behind, scale)
     if covered is not None:
         seam = 2 * max(1, round(2 * SEAM_PX * scale)) + 1
-        alpha = np.where(cv2.dilate(head.view(np.uint8), np.ones((seam, seam), np.uint8)), alpha, covered)
-    layer[window] = cv2.merge([*cv2.split(cv2.copyTo(colour, alpha)), alpha])
+        by_head = cv2.dilate(head.view(np.uint8), np.ones((seam, seam), np.uint8))
+        alpha = np.asarray(cv2.copyTo(alpha, by_head, covered), np.uint8)
+    layer[window] = cv2.merge([cv2.copyTo(colour, alpha), alpha])
     return layer
 
 
@@ -208,20 +209,22 @@ def training_target(
         plate: clean background, RGB.
     """
     person = labels != Label.BACKGROUND
-    outer = cv2.dilate(person.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    alpha = _soft(outer, image.shape[0] / 512)
+    outer = cv2.dilate(person.view(np.uint8), np.ones((3, 3), np.uint8))
+    alpha = _soft(outer.view(bool), image.shape[0] / 512)
     out = plate.copy()
-    cv2.copyTo(image, outer.view(np.uint8), out)
-    border = np.flatnonzero((alpha > 1e-6) & (alpha < 1 - 1e-6))  # elsewhere the mean rounds to one of the two
-    share = alpha.ravel()[border][:, None]
-    front, back = (each.reshape(-1, 3)[border] for each in (image, plate))
+    cv2.copyTo(image, outer, out)
+    border = np.flatnonzero(cv2.inRange(alpha, (1,), (254,)))  # elsewhere the mean is one of the two
+    share = alpha.ravel().take(border)[:, None] / np.float32(255)
+    front, back = (each.reshape(-1, 3).take(border, 0) for each in (image, plate))
     out.reshape(-1, 3)[border] = share * front + (1 - share) * back + 0.5
     return out
 
 
-def _soft(mask: Bool[np.ndarray, "H W"], scale: float) -> Float32[np.ndarray, "H W"]:
-    """A mask with its border blurred to about two pixels."""
-    return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), max(SOFTNESS_PX * scale, 0.6))
+def _soft(mask: Bool[np.ndarray, "H W"], scale: float) -> UInt8[np.ndarray, "H W"]:
+    """255 inside a mask, with its border blurred to about two pixels."""
+    sigma = max(SOFTNESS_PX * scale, 0.6)
+    size = 2 * round(4 * sigma) + 1  # OpenCV's choice for 8 bits cuts the blur off at three deviations
+    return np.asarray(cv2.GaussianBlur(mask.view(np.uint8) * np.uint8(255), (size, size), sigma), np.uint8)
 
 
 def _without_slivers(labels: np.ndarray, scale: float) -> np.ndarray:
