@@ -60,7 +60,7 @@ def write_original(root: Path, index: int, image: Image) -> None:
 
 def write_ibug_landmarks(root: Path, index: int, points: Float[np.ndarray, "68 2"]) -> None:
     """``ori_imgs/{index}.lms``: 68 lines "x y" in pixels, iBUG order."""
-    lines = "".join(f"{x:.4f} {y:.4f}\n" for x, y in points)
+    lines = "%.4f %.4f\n" * len(points) % tuple(points.ravel().tolist())
     write_bytes(SubjectFiles(root).ibug_landmarks(index), lines.encode())
 
 

@@ -6,9 +6,10 @@ A network of 146 landmarks (Grishchenko et al. 2023, arXiv 2309.05782). It norma
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
+from torch import Tensor
 
 from emotalking.networks.mediapipe.graph import open_graph
-from emotalking.preprocess.steps import one_thread
+from emotalking.preprocess.steps import map_frames
 
 BLENDSHAPES = (
     "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
@@ -35,7 +36,6 @@ _POINTS = (
 _BATCH = 64
 
 
-@one_thread()
 def read_blendshapes(points: Float[np.ndarray, "N 478 2"]) -> Float32[np.ndarray, "N 52"]:
     """Scores 0..1 of :data:`BLENDSHAPES`, each frame for itself; NaN where the points are.
 
@@ -44,7 +44,9 @@ def read_blendshapes(points: Float[np.ndarray, "N 478 2"]) -> Float32[np.ndarray
     """
     network = open_graph("blendshapes")
     faces = torch.from_numpy(np.ascontiguousarray(points[:, list(_POINTS)], np.float32))
-    scores = [
-        next(iter(network(batch).values())).reshape(len(batch), -1) for batch in faces.split(_BATCH) if len(batch)
-    ]
+
+    def score(_: int, batch: Tensor) -> Tensor:
+        return next(iter(network(batch).values())).reshape(len(batch), -1)
+
+    scores = list(map_frames((batch for batch in faces.split(_BATCH) if len(batch)), score, shared=True))
     return torch.cat(scores).numpy() if scores else np.zeros((0, len(BLENDSHAPES)), np.float32)
