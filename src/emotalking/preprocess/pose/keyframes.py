@@ -134,21 +134,25 @@ def follow(
         return moves, good
     # OpenCV counts from pixel centres.
     here, there = (each[known] - 0.5 for each in (points, guess))
-    images, corner = _around(np.concatenate([here, there]), MARGIN * side, first, second)
+    window, corner = _around(np.concatenate([here, there]), MARGIN * side, first.shape)
+    one, other = np.ascontiguousarray(first[window]), np.ascontiguousarray(second[window])
     here, there = ((each - corner).astype(np.float32) for each in (here, there))
-    end, forth = _follow(*images, here, there, side)
-    back, returned = _follow(*images[::-1], end, here, side)
+    end, forth = _follow(one, other, here, there, side)
+    back, returned = _follow(other, one, end, here, side)
     near = np.linalg.norm(back - here, axis=1) < BACK_PX * max(first.shape) / 512
     moves[known], good[known] = end - here, forth & returned & near
     return moves, good
 
 
-def _around(points: np.ndarray, margin: int, *images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """The part of images that shows ``points`` and ``margin`` pixels around them, and its first pixel (x, y)."""
-    most = np.array(images[0].shape[::-1])
-    low, high = (np.clip(each, 0, most).astype(int) for each in (points.min(0) - margin, points.max(0) + margin + 1))
-    low -= low % 2  # the coarser level of the pyramid then has the same pixels as that of the whole images
-    return [np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]]) for image in images], low
+def _around(
+    points: Float[np.ndarray, "R 2"], margin: int, shape: tuple[int, ...]
+) -> tuple[tuple[slice, slice], Int[np.ndarray, "2"]]:
+    """The part of an image that shows ``points`` and ``margin`` pixels around them, and its first pixel (x, y)."""
+    low, high = (
+        np.clip(each, 0, shape[::-1]).astype(int) for each in (points.min(0) - margin, points.max(0) + margin + 1)
+    )
+    low -= low % 2  # the coarser level of the pyramid then has the same pixels as that of the whole image
+    return (slice(low[1], high[1]), slice(low[0], high[0])), low
 
 
 def _follow(
