@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.ndimage import uniform_filter1d
 
 from emotalking.audio.tracks import StepFeatures
 from emotalking.data.audio_features import AUDIO_FEATURES, AudioFeature
@@ -114,8 +115,8 @@ def _iter_mel(
     """Power and mean square of :func:`mel_spectra`, some hundred steps at a time."""
     filters = mel_filterbank()
     hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
-    for block in _blocks(counted):
-        frames = np.lib.stride_tricks.sliding_window_view(block, WINDOW)[::HOP] * hann
+    for windows in iter_windows(counted, WINDOW, HOP, (WINDOW - HOP) // 2):
+        frames = windows * hann
         power = np.abs(np.fft.rfft(frames, FFT)) ** 2
         yield (power @ filters.T).astype(np.float32), ((frames**2).sum(-1) / (hann**2).sum()).astype(np.float32)
 
@@ -137,26 +138,37 @@ class Counted:
                 yield joined[1:] - np.float32(PREEMPHASIS) * joined[:-1]
 
 
-def _blocks(counted: Counted) -> Iterator[np.ndarray]:
-    """Pieces of the signal that hold a whole number of windows, 320 samples apart, centred on their steps."""
-    pending = [np.zeros((WINDOW - HOP) // 2, np.float32)]
-    length = len(pending[0])
-    done = 0
-    full = (_BLOCK - 1) * HOP + WINDOW
+def iter_windows(
+    counted: Counted, window: int, hop: int, lead: int, multiple: int = 1
+) -> Iterator[Float[np.ndarray, "steps window"]]:
+    """Windows of a recording, up to `_BLOCK` at a time; silence before and after it.
+
+    Args:
+        counted: the recording.
+        window: samples.
+        hop: samples from one window to the next.
+        lead: samples by which the first one begins before the recording.
+        multiple: their number is a multiple of this, and covers the recording.
+    """
+    pending = [np.zeros(lead, np.float32)]
+    length, done = lead, 0
+    full = (_BLOCK - 1) * hop + window
     for chunk in counted:
         pending.append(chunk)
         length += len(chunk)
-        if length >= full:
-            signal = np.concatenate(pending)
-            steps = (len(signal) - WINDOW) // HOP + 1
-            yield signal[: (steps - 1) * HOP + WINDOW]
-            done += steps
-            pending = [signal[steps * HOP :]]
-            length = len(pending[0])
-    rest = -(-counted.samples // HOP) - done
-    if rest > 0:
+        if length < full:
+            continue
         signal = np.concatenate(pending)
-        yield np.pad(signal, (0, max(0, (rest - 1) * HOP + WINDOW - len(signal))))[: (rest - 1) * HOP + WINDOW]
+        while len(signal) >= full:
+            yield np.lib.stride_tricks.sliding_window_view(signal[:full], window)[::hop]
+            signal = signal[_BLOCK * hop :]
+            done += _BLOCK
+        pending, length = [signal], len(signal)
+    rest = multiple * -(-counted.samples // (multiple * hop)) - done
+    if rest > 0:
+        end = (rest - 1) * hop + window
+        signal = np.concatenate([*pending, np.zeros(max(0, end - length), np.float32)])[:end]
+        yield np.lib.stride_tricks.sliding_window_view(signal, window)[::hop]
 
 
 def normalise(spectra: MelSpectra) -> GrowingRows:
@@ -265,7 +277,5 @@ def speech_level(mean_square: Float[np.ndarray, " steps"]) -> float:
 
 def _noise_power(sounding: np.ndarray, speech: np.ndarray) -> np.ndarray:
     """Steady noise in each channel of the power ``sounding`` [n, C], never all of the mean of the active steps."""
-    padded = np.pad(sounding, ((_NOISE_STEPS // 2, _NOISE_STEPS // 2), (0, 0)), mode="edge")
-    sums = np.cumsum(np.pad(padded, ((1, 0), (0, 0))), axis=0, dtype=np.float64)
-    smooth = (sums[_NOISE_STEPS:] - sums[:-_NOISE_STEPS]) / _NOISE_STEPS
+    smooth = uniform_filter1d(sounding, _NOISE_STEPS, axis=0, mode="nearest")
     return np.minimum(_NOISE_FACTOR * np.percentile(smooth, 10, axis=0), _NOISE_CAP * speech).astype(np.float32)

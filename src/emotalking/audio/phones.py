@@ -18,8 +18,9 @@ from functools import cache
 
 import numpy as np
 from jaxtyping import Float
+from scipy.fft import dct
 
-from emotalking.audio.mel import WEAKEST_SPEECH, Counted, mel_corners, speech_level, triangles
+from emotalking.audio.mel import WEAKEST_SPEECH, Counted, iter_windows, mel_corners, speech_level, triangles
 from emotalking.audio.phones_model import SILENT, acoustic_model
 from emotalking.audio.tracks import StepFeatures
 from emotalking.data.audio_features import AudioFeature
@@ -39,6 +40,7 @@ LEAD = (WINDOW - 2 * HOP) // 2 + HOP // 2
 
 _LOWEST_HZ, _HIGHEST_HZ = 130.0, 6800.0
 _LIFTER = 22
+_HAMMING = np.hamming(WINDOW).astype(np.float32)
 _BLOCK = 512
 """Frames transformed at once."""
 
@@ -63,45 +65,19 @@ def _filters() -> Float[np.ndarray, "bands bins"]:
     return (triangles(corners, np.arange(FFT // 2 + 1) * bin_hz) * area).astype(np.float32)
 
 
-@cache
-def _hamming() -> Float[np.ndarray, " window"]:
-    return (0.54 - 0.46 * np.cos(2 * np.pi * np.arange(WINDOW) / (WINDOW - 1))).astype(np.float32)
-
-
-@cache
-def _cosines() -> Float[np.ndarray, "bands cepstra"]:
-    """Orthonormal DCT-II with the lifter on it."""
-    order = np.arange(CEPSTRA)
-    basis = np.cos(np.pi / BANDS * (np.arange(BANDS)[:, None] + 0.5) * order) * np.sqrt(2.0 / BANDS)
-    basis[:, 0] *= np.sqrt(0.5)
-    return (basis * (1.0 + _LIFTER / 2 * np.sin(np.pi / _LIFTER * order))).astype(np.float32)
-
-
 def iter_power(counted: Counted) -> Iterator[Float[np.ndarray, "frames bands"]]:
     """Power in the bands, frame by frame every 10 ms; an even number of frames covers the whole recording."""
-    hamming, filters = _hamming(), _filters().T
-    pending, done = np.zeros(LEAD, np.float32), 0
-
-    def transformed(signal: np.ndarray, frames: int) -> np.ndarray:
-        cut = np.lib.stride_tricks.sliding_window_view(signal, WINDOW)[: frames * HOP : HOP]
-        return (np.abs(np.fft.rfft(cut * hamming, FFT)) ** 2 @ filters).astype(np.float32)
-
-    for chunk in counted:
-        pending = np.concatenate([pending, chunk])
-        while len(pending) >= _BLOCK * HOP + WINDOW:
-            yield transformed(pending, _BLOCK)
-            pending = pending[_BLOCK * HOP :]
-            done += _BLOCK
-    rest = 2 * -(-counted.samples // (2 * HOP)) - done
-    if rest > 0:
-        yield transformed(np.pad(pending, (0, max(0, rest * HOP + WINDOW - len(pending)))), rest)
+    filters = _filters().T
+    for windows in iter_windows(counted, WINDOW, HOP, LEAD, 2):
+        yield (np.abs(np.fft.rfft(windows * _HAMMING, FFT)) ** 2 @ filters).astype(np.float32)
 
 
 def cepstra(
     power: Float[np.ndarray, "frames bands"], floor: Float[np.ndarray, " bands"]
 ) -> Float[np.ndarray, "frames cepstra"]:
     """Cepstra of band power; ``floor`` is added to it."""
-    return np.log(power + floor) @ _cosines()
+    found = np.asarray(dct(np.log(power + floor), axis=1, norm="ortho"))[:, :CEPSTRA]
+    return found * (1 + _LIFTER / 2 * np.sin(np.pi / _LIFTER * np.arange(CEPSTRA, dtype=np.float32)))
 
 
 def with_deltas(frames: Float[np.ndarray, "frames cepstra"]) -> Float[np.ndarray, "kept 39"]:
@@ -155,7 +131,7 @@ def _levels(
     """Floor of each band and mean cepstrum of a recording; None where there is no speech."""
     level = speech_level(totals)
     # The same limit as log-mel's, in the units of band power: that of white noise with mean square 1.
-    if level < WEAKEST_SPEECH * float(_filters().sum() * (_hamming() ** 2).sum()):
+    if level < WEAKEST_SPEECH * float(_filters().sum() * (_HAMMING**2).sum()):
         return None
     picked = spread(len(powers), _ENOUGH)
     power = np.concatenate([powers[pick] for pick in picked])
