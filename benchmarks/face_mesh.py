@@ -12,6 +12,7 @@ python benchmarks/face_mesh.py CLIP ... [--seconds 2.0]
 
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def main() -> None:
         has_mediapipe = False
     rows: dict[str, Any] = {}
     for clip in args.clips:
-        images = list(read_frames(clip, 25, None, args.seconds))
+        images = list(islice(read_frames(clip, 25), round(25 * args.seconds)))
         rows[clip.stem], track = {}, None
         rows[clip.stem]["own"], track = study(own, images)
         if has_mediapipe:

@@ -15,7 +15,7 @@ Avatars are rendered as the player shows them, heads still, without emotion; ope
 """
 
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,7 +84,7 @@ def rendered(avatar: Avatar, samples: np.ndarray, gate: bool = True) -> Lips:
 
 def recording(path: Path, fps: float) -> Recording:
     """The clip's lips at ``fps``, and its sound, corrected if it is late."""
-    found = lips(read_frames(path, round(fps), limit_seconds=CLIP_S))
+    found = lips(islice(read_frames(path, round(fps)), round(CLIP_S * fps)))
     samples = load_audio(path)[: round(len(found[0]) / fps * SAMPLE_RATE)]
     offset = measure_offset(found[0], fps, samples)
     late = offset.seconds if offset.confidence >= TRUSTED and abs(offset.seconds) >= 0.5 / fps else 0.0

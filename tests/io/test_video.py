@@ -10,7 +10,7 @@ import pytest
 
 from emotalking.errors import UserError
 from emotalking.io.audio import iter_audio
-from emotalking.io.display import Framing, pixels
+from emotalking.io.display import pixels
 from emotalking.io.video import decode_frames, probe, read_frames
 from emotalking.io.video_stream import Damage
 
@@ -55,20 +55,6 @@ def test_pixels_are_those_of_pyav(pixel_format: str) -> None:
         frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=pixel_format)
         for kind in ("rgb24", "gray"):
             np.testing.assert_array_equal(pixels(frame, kind), frame.to_ndarray(format=kind))
-
-
-def test_limit_stops_early(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "a.mp4", grey_frames(60))
-    assert len(list(read_frames(clip, limit_seconds=1.0))) == 25
-
-
-def test_framing_cuts_and_shrinks(tmp_path: Path) -> None:
-    image = np.zeros((64, 96, 3), np.uint8)
-    image[16:48, 32:64] = 255
-    clip = write_clip(tmp_path / "a.mp4", [image] * 5)
-    frame = next(iter(read_frames(clip, framing=Framing(left=32, top=16, side=32, size=16))))
-    assert frame.shape == (16, 16, 3)
-    assert frame.min() > 240
 
 
 def test_a_phone_s_rotation_is_undone(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Blinks and emotions of real clips, against what a person saw in them."""
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,11 @@ pytestmark = pytest.mark.realdata
 
 def _units(clip: Path, seconds: float) -> dict[str, np.ndarray]:
     info, finder = probe(clip), FaceFinder()
-    faces = [(0.0, finder.find(image)) for image in read_frames(clip, 1, None, 2.0)]
+    faces = [(0.0, finder.find(image)) for image in islice(read_frames(clip, 1), 2)]
     framing = find_framing(clip, (info.height, info.width), faces)
     size, provider = (framing.size, framing.size), MediaPipeMesh()
-    found = track_landmarks(read_frames(clip, 25, framing, seconds), provider)
+    images = islice(read_frames(clip), round(25 * seconds))
+    found = track_landmarks((framing.apply(image) for image in images), provider)
     provider.close()
     points = found.points[..., :2].astype(np.float64)
     pose = solve_pose(points, found.points[..., 2].astype(np.float64), MEDIAPIPE_LAYOUT, size, 25, found.flow)

@@ -6,6 +6,7 @@ Damage is skipped and counted; what is changed so that frames look right (:class
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from av import VideoFrame
 from jaxtyping import UInt8
 
 from emotalking.errors import UserError
-from emotalking.io.display import Framing, ShownFrame, orientation_of, shown_size, to_rgb
+from emotalking.io.display import ShownFrame, orientation_of, shown_size, to_rgb
 from emotalking.io.video_stream import (
     Damage,
     container_crop,
@@ -220,9 +221,7 @@ def _nothing(path: Path) -> UserError:
     return UserError(f"{path} is cut short or damaged after 0 frames; copy or export it again.")
 
 
-def read_frames(
-    path: str | Path, fps: Fraction | int = 25, framing: Framing | None = None, limit_seconds: float | int | None = None
-) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+def read_frames(path: str | Path, fps: Fraction | int = 25) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Frames at exactly ``fps`` in one pass: at k / fps after the first frame the one whose time stamp is nearest.
 
     This trusts the clip's time stamps; ``preprocess.timeline`` also finds repeated frames and the true rate.
@@ -230,14 +229,11 @@ def read_frames(
     Args:
         path: the clip.
         fps: frame rate of the result.
-        framing: square to cut out; None: the whole frame.
-        limit_seconds: stop after this much; None: read all.
 
     Raises:
         UserError: no video, or not one frame can be decoded.
     """
     rate = Fraction(fps)
-    limit = None if limit_seconds is None else int(limit_seconds * rate)
     yielded = decoded = 0
     begin, last = None, None
     for time, frame in decode_frames(path):
@@ -246,23 +242,15 @@ def read_frames(
         if last is not None:
             # A frame covers all instants up to the middle between it and the next one.
             due = int(((last[0] + time) / 2 - begin) * rate + 1e-9) + 1
-            yield from _repeat(last[1], framing, yielded, due, limit)
+            yield from _repeated(last[1], due - yielded)
             yielded = max(yielded, due)
-            if limit is not None and yielded >= limit:
-                return
         last = (time, frame)
     if last is not None and begin is not None:
         step = (last[0] - begin) / (decoded - 1) if decoded > 1 else float(1 / rate)
         due = -int(-((last[0] + step - begin) * rate - 1e-6) // 1)
-        yield from _repeat(last[1], framing, yielded, due, limit)
+        yield from _repeated(last[1], due - yielded)
 
 
-def _repeat(
-    frame: ShownFrame, framing: Framing | None, yielded: int, due: int, limit: int | None
-) -> Iterator[np.ndarray]:
-    """The RGB image once for every frame number from ``yielded`` to ``due``."""
-    count = (due if limit is None else min(due, limit)) - yielded
-    if count > 0:
-        image = to_rgb(frame, framing)
-        for _ in range(count):
-            yield image
+def _repeated(frame: ShownFrame, count: int) -> Iterator[np.ndarray]:
+    """The RGB image ``count`` times."""
+    return repeat(to_rgb(frame), count) if count > 0 else iter(())
