@@ -6,7 +6,6 @@ from functools import cache
 import numpy as np
 import pytest
 
-from emotalking.io.audio import resample
 from emotalking.lipsync.offset import TRUSTED, measure_offset
 from emotalking.testing.actor.performance import Performance
 
@@ -48,12 +47,6 @@ def test_other_rates(fps: Fraction | float) -> None:
     found = measure_offset(mouth, fps, delayed(sound, -0.08))
     assert found.seconds == pytest.approx(-0.08, abs=0.005)
     assert found.confidence > TRUSTED
-
-
-def test_sound_of_another_rate() -> None:
-    mouth, sound = actor_mouth(12.0, 1)
-    found = measure_offset(mouth, 25, resample(delayed(sound, 0.12), 16000, 48000), 48000)
-    assert found.seconds == pytest.approx(0.12, abs=0.004)
 
 
 def test_frames_without_a_face_do_no_harm() -> None:

@@ -3,7 +3,6 @@
 Every file is written under a temporary name and renamed. Images are RGB uint8 in memory.
 """
 
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -13,13 +12,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-import soundfile
 from jaxtyping import Bool, Float, UInt8
 
 from emotalking.data.files import SubjectFiles
 from emotalking.data.labels import LABEL_COLOURS, Masks
 from emotalking.data.layouts import FaceLayout
 from emotalking.errors import InputError
+from emotalking.io.arrays import save_array
+from emotalking.io.audio import save_wav
 from emotalking.io.files import replacing, write_bytes
 from emotalking.io.images import encode_image, encode_palette
 from emotalking.ops.regions import bounds
@@ -47,12 +47,6 @@ def _png(image: np.ndarray) -> bytes:
     return encode_image(image, ".png", 1)
 
 
-def _npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
 def write_original(root: Path, index: int, image: Image) -> None:
     """``ori_imgs/{index}.jpg``: the framed image of the clip, RGB, with its own background."""
     write_bytes(SubjectFiles(root).original(index), _jpeg(image))
@@ -71,7 +65,7 @@ def write_masks(root: Path, index: int, masks: Masks) -> None:
     """
     files = SubjectFiles(root)
     write_bytes(files.parsing(index), encode_palette(masks.to_stored(), LABEL_COLOURS))
-    write_bytes(files.teeth(index), _npy(masks.teeth))
+    save_array(files.teeth(index), masks.teeth)
 
 
 def write_target(root: Path, index: int, image: Image) -> None:
@@ -144,15 +138,12 @@ def write_transforms(
 
 def write_audio(root: Path, samples: Float[np.ndarray, " S"]) -> None:
     """``aud.wav``: 16 kHz, mono, int16, from samples in [-1, 1] (values outside are clipped)."""
-    pcm = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
-    buffer = io.BytesIO()
-    soundfile.write(buffer, pcm, 16000, format="WAV", subtype="PCM_16")
-    write_bytes(SubjectFiles(root).audio, buffer.getvalue())
+    save_wav(SubjectFiles(root).audio, samples)
 
 
 def write_audio_features(root: Path, name: str, features: Float[np.ndarray, "N S C"]) -> None:
     """``aud_{name}.npy``: float32, per video frame S steps of C channels."""
-    write_bytes(SubjectFiles(root).audio_features(name), _npy(features.astype(np.float32)))
+    save_array(SubjectFiles(root).audio_features(name), features.astype(np.float32))
 
 
 def write_valence_arousal(root: Path, values: Float[np.ndarray, "N 2"]) -> None:

@@ -3,7 +3,6 @@
 Augmentations change image and sound but keep them in sync; those of tensors take a generator on the device of the data.
 """
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +23,7 @@ from emotalking.lipsync.expert import smoothed_square
 from emotalking.lipsync.personal import SIZE, lower_face, sound_bands
 from emotalking.lipsync.windows import FPS, FRAMES, at_25_fps, pad_audio
 from emotalking.networks.crops import crop
+from emotalking.networks.registry import sha256_of
 from emotalking.ops.box import Box
 from emotalking.progress import track
 
@@ -128,10 +128,7 @@ def subject_clip(subject: Subject) -> TalkingClip:
 def _fingerprint(subject: Subject) -> str:
     """Hash of the clip as noted when it was prepared, else that of its sound."""
     noted = subject.manifest.get("clip", {}).get("sha256")
-    if noted:
-        return str(noted)
-    with subject.files.audio.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return str(noted) if noted else sha256_of(subject.files.audio)
 
 
 def _uniform(shape: tuple[int, ...], low: float | int, high: float | int, rng: torch.Generator) -> Tensor:

@@ -21,7 +21,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import butter, sosfiltfilt
 
 from emotalking.audio.mel import HOP, log_mel
-from emotalking.io.audio import SAMPLE_RATE, resample
+from emotalking.io.audio import SAMPLE_RATE
 
 TRUSTED = 0.97
 """Confidence from which on a correction is worth it: of 380 windows with another clip's sound, none came to 0.97 and
@@ -65,7 +65,6 @@ def measure_offset(
     mouth_opening: Float[np.ndarray, " N"],
     fps: Fraction | float | int,
     samples: Float[np.ndarray, " S"],
-    rate_hz: int = SAMPLE_RATE,
 ) -> AudioOffset:
     """Find the shift between mouth movements and the sound.
 
@@ -73,23 +72,22 @@ def measure_offset(
         mouth_opening: gap of the inner lips over the size of the head, any unit, one value a frame; NaN where no face
             was seen. Frame i is at the time (i + 1/2) / fps.
         fps: frame rate of the openings.
-        samples: mono sound that begins with the first frame.
-        rate_hz: of ``samples``.
+        samples: 16 kHz mono sound that begins with the first frame.
 
     Returns:
         Shift, confidence and curve; confidence 0 (and shift 0) where mouth or sound are still or too short, and where
         the best shift is at the end of the range of +-0.6 s.
 
     Raises:
-        ValueError: a rate that is not positive.
+        ValueError: the frame rate is not positive.
     """
     rate = float(fps)
-    if rate <= 0 or rate_hz <= 0:
-        raise ValueError(f"rates must be positive, got {rate} frames and {rate_hz} samples a second")
+    if rate <= 0:
+        raise ValueError(f"the frame rate must be positive, got {rate}")
     lags = _STEP_S * np.arange(-round(_FURTHEST_S / _STEP_S), round(_FURTHEST_S / _STEP_S) + 1)
     nothing = AudioOffset(0.0, 0.0, lags, np.zeros(len(lags)))
     mouth = _mouth_targets(mouth_opening, rate)
-    sound = _sound_predictors(samples if rate_hz == SAMPLE_RATE else resample(samples, rate_hz, SAMPLE_RATE))
+    sound = _sound_predictors(samples)
     if mouth is None or sound is None:
         return nothing
     times = (np.arange(len(mouth)) + 0.5) / rate

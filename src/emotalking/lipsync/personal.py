@@ -14,7 +14,6 @@ Differences from SyncNet, and their reasons:
 Licence of the code and of what it learns here: Apache-2.0.
 """
 
-import hashlib
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +31,7 @@ from emotalking.io.reading import parse_json, reading
 from emotalking.io.tensors import read_tensors, write_tensors
 from emotalking.lipsync.windows import FPS, FRAMES, STEPS, known_points, pad_audio, step_windows
 from emotalking.networks.crops import square_at
+from emotalking.networks.registry import sha256_of
 from emotalking.ops.box import Box
 
 FORMAT, VERSION = "emotalking sync expert", 1
@@ -219,9 +219,7 @@ class PersonalExpert:
             facts = parse_json(header["facts"], dict)
             if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
                 raise ValueError("numbers that are not finite")
-        with path.open("rb") as file:
-            digits = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-        return cls(network, f"personal {digits}", facts, device)
+        return cls(network, f"personal {sha256_of(path)[:8]}", facts, device)
 
 
 def save_expert(network: PersonalNetwork, path: Path | str, facts: dict[str, Any]) -> None:
