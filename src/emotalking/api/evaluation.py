@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from emotalking.api.rendering import choose_device
 from emotalking.evaluate.config import AblationConfig, EvaluateConfig
 from emotalking.figures.config import FiguresConfig
 from emotalking.io.outputs import checked
@@ -60,7 +61,6 @@ def evaluate(
         InputError: avatar and subject do not belong together, or a sound, evaluation model or expert cannot be used.
     """
     from emotalking.evaluate.evaluation import evaluate as run
-    from emotalking.ops.devices import choose_device
 
     chosen = choose_device(device)
     return run(Path(avatar), Path(subject), Path(output), config, device=chosen, command=command)
@@ -89,7 +89,6 @@ def reproduce(
         InputError: the report, or something that it needs, cannot be used.
     """
     from emotalking.evaluate.evaluation import reproduce as run
-    from emotalking.ops.devices import choose_device
 
     places = [None if path is None else Path(path) for path in (avatar, subject)]
     chosen = choose_device(device)
@@ -132,7 +131,6 @@ def compare(
     """
     from emotalking.evaluate.compare_report import run_comparison
     from emotalking.evaluate.speech import unseen_of
-    from emotalking.ops.devices import choose_device
 
     return run_comparison(
         Path(subject),
@@ -208,7 +206,6 @@ def draw_figures(
 
     with doing("loading what draws"):
         from emotalking.figures.run import draw_figures as run
-        from emotalking.ops.devices import choose_device
 
     return run(Path(avatar), Path(subject), Path(output), config, choose_device(device), provenance)
 
@@ -234,7 +231,6 @@ def measure_sync(
         NoFaceError: hardly a frame shows a face.
     """
     from emotalking.evaluate.sync import measure_clip, write_page
-    from emotalking.ops.devices import choose_device
 
     scores = measure_clip(Path(clip), expert, choose_device(device))
     if page is not None:

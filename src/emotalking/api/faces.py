@@ -1,10 +1,13 @@
 """Emotional faces, as training makes them, and the paper's generator of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from emotalking.api.rendering import choose_device
 from emotalking.errors import InputError
 from emotalking.faces.config import FaceConfig
+from emotalking.io.files import holding
 from emotalking.io.outputs import checked
 from emotalking.options import (
     Device,
@@ -133,11 +136,7 @@ def train_faces(
         InputError: the folder or a number cannot be used.
         MissingModelError: a published network is missing.
     """
-    from dataclasses import replace
-
     from emotalking.data import Subject
-    from emotalking.io.files import holding
-    from emotalking.ops.devices import choose_device
     from emotalking.stylegan.edit_training import EditConfig
     from emotalking.stylegan.lip_aligned import NAME
     from emotalking.stylegan.personalise import Networks

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Literal
 
 from emotalking.errors import InputError
 from emotalking.io.outputs import checked
+from emotalking.networks.registry import Model, find_model, models
 from emotalking.options import Input
 
 if TYPE_CHECKING:
     from emotalking.data.findings import Finding
-    from emotalking.networks.registry import Model
 
 
 @checked
@@ -47,11 +47,9 @@ def validate(subject: Input, *, compat: Literal["talkinggaussian", "ernerf"] | N
     return run(subject, compat)
 
 
-def list_models() -> "dict[str, Model]":
+def list_models() -> dict[str, Model]:
     """List optional pretrained models (source, licence, installed)."""
-    from emotalking.networks.registry import models as read
-
-    return read()
+    return models()
 
 
 def get_model(name: str, *, accept: bool = False) -> Path:
@@ -73,7 +71,6 @@ def get_model(name: str, *, accept: bool = False) -> Path:
             the disk is full or cannot be written.
     """
     from emotalking.networks.downloads import download, find_download
-    from emotalking.networks.registry import find_model
 
     model = find_model(name)
     there = model.installed()

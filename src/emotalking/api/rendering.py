@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from emotalking.api.speech import speech_with_emotion
 from emotalking.errors import InputError
+from emotalking.io.files import write_bytes
 from emotalking.io.outputs import checked
 from emotalking.jobs.config import JobsConfig
+from emotalking.networks.registry import sha256_of
 from emotalking.options import (
     Device,
     Emotion,
@@ -180,8 +183,6 @@ def _speech(
     gain = heard_gain(told[0])
     chosen = emotion_track("neutral" if gain is not None else told[0], *told[1:])
     if text is not None:
-        from emotalking.api.speech import speech_with_emotion
-
         language, name, rate, speaker = voice
         audio, tagged = speech_with_emotion(text, language=language, voice=name, rate=rate, speaker=speaker)
         if tagged is not None and chosen is not None:
@@ -250,8 +251,6 @@ def render_jobs(rows: "Sequence[Row]", folder: Path, options: dict[str, Any]) ->
 
 def _render_row(row: "Row", video: Path, record: Path, options: dict[str, Any]) -> None:
     """Render a row, and note what it was made of."""
-    from emotalking.io.files import write_bytes
-
     made_of = _made_of(row, options)
     record.unlink(missing_ok=True)
     render(output=video, **row.options, **options)
@@ -265,8 +264,6 @@ def _is_rendered(row: "Row", video: Path, record: Path, options: dict[str, Any])
 
 def _made_of(row: "Row", options: dict[str, Any]) -> bytes:
     """All that a video depends on: the row, the options but for the device, and the content of its files."""
-    from emotalking.networks.registry import sha256_of
-
     files = {str(path): sha256_of(path) for path in row.files}
     told = row.options | {name: value for name, value in options.items() if name != "device"}
     return (json.dumps({"options": told, "files": files}, indent=1, default=str) + "\n").encode()

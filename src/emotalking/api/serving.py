@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from emotalking.api.rendering import load_avatar
 from emotalking.errors import InputError, MissingPackageError
 from emotalking.io.outputs import checked
 from emotalking.options import Doc, PathLike, Reads
@@ -107,7 +108,6 @@ def _make_server(
     named: dict[str, PathLike], settings: "ServeSettings", devices: list[str], ice: "list[IceServer]"
 ) -> "LiveServer":
     """A server of the avatars, each on every device; those that uploads make are added."""
-    from emotalking.api.rendering import load_avatar
     from emotalking.serve.job_routes import job_router
     from emotalking.serve.jobs import Jobs
     from emotalking.serve.server import LiveServer

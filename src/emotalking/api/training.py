@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from emotalking.api.rendering import choose_device
 from emotalking.errors import InputError
 from emotalking.io.outputs import checked
 from emotalking.jobs.config import JobsConfig
@@ -63,7 +64,6 @@ def train(
     """
     if Path(output).is_dir():
         raise InputError(f"{output} is a folder: give the name of an avatar file, such as someone.safetensors.")
-    from emotalking.ops.devices import choose_device
     from emotalking.provenance.consent import read_consent
     from emotalking.train.run import MESH_WARP
     from emotalking.train.run import train as run
@@ -157,7 +157,6 @@ def train_sync_expert(
     """
     from emotalking.data import Subject
     from emotalking.lipsync.training import train_expert
-    from emotalking.ops.devices import choose_device
 
     if steps is not None and steps < 1:
         raise InputError(f"steps is {steps}: give 1 or more.")

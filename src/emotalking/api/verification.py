@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from emotalking.errors import InputError
 from emotalking.io.outputs import checked
 from emotalking.options import Input, Seconds
 
@@ -42,7 +43,6 @@ def verify(path: Input, *, seconds: Seconds = None) -> Verification:
     Raises:
         InputError: the file cannot be read.
     """
-    from emotalking.errors import InputError
     from emotalking.provenance.signing import read_signature
     from emotalking.provenance.verify import read_mark
 

@@ -5,10 +5,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from emotalking.errors import InputError
-from emotalking.progress import SafeConsole
 
 if TYPE_CHECKING:
     from emotalking.jobs.page import ManyResult
+    from emotalking.progress import SafeConsole
     from emotalking.train.many import TrainManyResult
 
 note = logging.getLogger("emotalking").info
@@ -46,8 +46,10 @@ def announce_device(activity: str, device: str) -> None:
         note(f"{activity} on the CPU (compiled kernel)")
 
 
-def output(*, highlight: bool = False, soft_wrap: bool = False) -> SafeConsole:
+def output(*, highlight: bool = False, soft_wrap: bool = False) -> "SafeConsole":
     """A console on standard output."""
+    from emotalking.progress import SafeConsole
+
     stream = getattr(sys.stdout, "stream", sys.stdout)  # without the escapes, as this console escapes by itself
     return SafeConsole(file=stream, highlight=highlight, soft_wrap=soft_wrap)
 

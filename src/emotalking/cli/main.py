@@ -18,6 +18,7 @@ from emotalking.cli import commands
 from emotalking.cli.terminal import Screen, Terminated, complain, end_in_order, prepare_streams, system_sentence
 from emotalking.cores import Usage, share_cores, usage
 from emotalking.errors import InputError, memory_full
+from emotalking.io.outputs import claimed
 
 SECTIONS = ("make an avatar", "use it", "evaluate", "inspect")
 """Sections of the help, in order; a verb names its own."""
@@ -149,7 +150,6 @@ def _run(verb: ModuleType, arguments: list[str], started: Usage | None) -> None:
     bound = bind(api_parameters, values, verb.FUNCTION)
     if "command" in inspect.signature(verb.FUNCTION).parameters:
         bound["command"] = shlex.join(["emotalking", *name.split(), *arguments])
-    from emotalking.io.outputs import claimed
     from emotalking.progress import shown
 
     if started is not None:

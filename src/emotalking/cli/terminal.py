@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from emotalking.errors import printable
+from emotalking.io.reading import reason
 
 _WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -66,8 +67,6 @@ def complain(message: str) -> None:
 
 def system_sentence(error: OSError) -> str:
     """An error of the operating system, of any kind, as a sentence for the user."""
-    from emotalking.io.reading import reason
-
     why = "an error without a reason" if error.filename and not error.strerror else reason(error)
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return f"too many files are open ({why}): close other programs, or raise the limit (ulimit -n)"

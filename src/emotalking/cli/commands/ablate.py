@@ -4,6 +4,7 @@ from pathlib import Path
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import note
 
 SECTION = "evaluate"
 FUNCTION = api.ablate
@@ -24,7 +25,6 @@ cluster whose machines see the same folders (pip install 'emotalking[cluster]'; 
 
 def run(arguments: Arguments) -> None:
     """Train, evaluate, and print the table."""
-    from emotalking.cli.console import note
     from emotalking.evaluate.ablation import ablation_table, notes_of
 
     made = api.ablate(**arguments)

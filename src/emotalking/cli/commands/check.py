@@ -1,10 +1,15 @@
 """``emotalking check``."""
 
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import note
+from emotalking.errors import InputError
+from emotalking.io.files import write_bytes
 from emotalking.options import Overwrite, PathLike, Writes
 
 SECTION = "make an avatar"
@@ -25,12 +30,6 @@ def run(
         page: HTML page to write; None: CLIP.check.html next to the clip.
         json: also write all measures as JSON.
     """
-    from dataclasses import asdict
-    from json import dumps
-
-    from emotalking.cli.console import note
-    from emotalking.errors import InputError
-    from emotalking.io.files import write_bytes
     from emotalking.preprocess.check.page import default_page, summary_lines, verdict_line, write_page
 
     footage = api.check(**arguments)

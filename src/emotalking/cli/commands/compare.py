@@ -4,6 +4,7 @@ from pathlib import Path
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import announce_device, note
 
 SECTION = "evaluate"
 FUNCTION = api.compare
@@ -22,7 +23,6 @@ as held-out frames, or as the whole clip), by their names, or by --start.
 
 def run(arguments: Arguments) -> None:
     """Compare, and print the tables."""
-    from emotalking.cli.console import announce_device, note
     from emotalking.evaluate.compare_report import difference_table, main_table, notes_of, published_table
 
     announce_device("comparing", arguments["device"])

@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import note
 
 SECTION = "make an avatar"
 FUNCTION = api.demo
@@ -10,7 +11,6 @@ IF_INTERRUPTED = "rerun the same command: finished steps and the last checkpoint
 
 def run(arguments: Arguments) -> None:
     """Run it and print its metrics."""
-    from emotalking.cli.console import note
     from emotalking.testing.demo import table
 
     made = api.demo(**arguments)

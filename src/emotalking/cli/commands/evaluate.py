@@ -4,6 +4,7 @@ from pathlib import Path
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import announce_device, note
 
 SECTION = "evaluate"
 FUNCTION = api.evaluate
@@ -21,7 +22,6 @@ metrics up.
 
 def run(arguments: Arguments) -> None:
     """Evaluate, and print the tables."""
-    from emotalking.cli.console import announce_device, note
     from emotalking.evaluate.tables import paper_tables
 
     announce_device("evaluating", arguments["device"])

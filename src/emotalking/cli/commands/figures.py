@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import announce_device, note
 
 SECTION = "evaluate"
 FUNCTION = api.draw_figures
@@ -18,8 +19,6 @@ index.html in the folder shows all figures with their captions.
 
 def run(arguments: Arguments) -> None:
     """Draw the figures, and tell which were drawn, kept and left out."""
-    from emotalking.cli.console import announce_device, note
-
     announce_device("drawing", arguments["device"])
     made = api.draw_figures(**arguments)
     for what, names in (("drawn", made.drawn), ("kept from before", made.kept)):

@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import note
 
 SECTION = "make an avatar"
 FUNCTION = api.import_subject
@@ -10,8 +11,6 @@ IF_INTERRUPTED = "rerun the same command: finished files are kept"
 
 def run(arguments: Arguments) -> None:
     """Import it and print what was made."""
-    from emotalking.cli.console import note
-
     done = api.import_subject(**arguments)
     for name, how in done.made.items():
         note(f"made {name}: {how}")

@@ -1,7 +1,10 @@
 """``emotalking info``."""
 
+from json import dumps
+
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import output
 
 SECTION = "inspect"
 FUNCTION = api.info
@@ -15,11 +18,8 @@ def run(arguments: Arguments, *, json: bool = False) -> None:
     """
     facts = api.info(**arguments)
     if json:
-        from json import dumps
-
         print(dumps(facts, indent=2, default=str))
         return
-    from emotalking.cli.console import output
 
     console = output(highlight=False, soft_wrap=True)
     for title, section in facts.items():

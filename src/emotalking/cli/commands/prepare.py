@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import note
 
 SECTION = "make an avatar"
 FUNCTION = api.prepare
@@ -20,8 +21,6 @@ def run(arguments: Arguments, *, preview: bool = False) -> None:
     Args:
         preview: also write preview.mp4 and preview.html: landmarks, masks, curves.
     """
-    from emotalking.cli.console import note
-
     folder = api.prepare(**arguments).files.root
     if preview:
         video, page = api.preview(folder)

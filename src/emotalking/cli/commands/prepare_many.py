@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import announce_many
 
 SECTION = "make an avatar"
 FUNCTION = api.prepare_many
@@ -21,6 +22,4 @@ cluster whose machines see the same folders (pip install 'emotalking[cluster]'; 
 
 def run(arguments: Arguments) -> None:
     """Prepare the clips, and print a table of them."""
-    from emotalking.cli.console import announce_many
-
     announce_many(api.prepare_many(**arguments), "prepared")

@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import note
 
 SECTION = "inspect"
 FUNCTION = api.preview
@@ -9,7 +10,5 @@ FUNCTION = api.preview
 
 def run(arguments: Arguments) -> None:
     """Draw both."""
-    from emotalking.cli.console import note
-
     video, page = api.preview(**arguments)
     note(f"see {video} and {page}")

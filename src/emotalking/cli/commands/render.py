@@ -1,7 +1,10 @@
 """``emotalking render``."""
 
+import time
+
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import announce_device, note
 
 SECTION = "use it"
 FUNCTION = api.render
@@ -21,9 +24,6 @@ At most one of --emotion, --va and --track is given; without any, the face stays
 
 def run(arguments: Arguments) -> None:
     """Render the video."""
-    import time
-
-    from emotalking.cli.console import announce_device, note
     from emotalking.progress import bar
 
     if arguments["audio"] is None and arguments["text"] is None:

@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import announce_many
 
 SECTION = "use it"
 FUNCTION = api.render_many
@@ -25,6 +26,4 @@ cluster whose machines see the same folders (pip install 'emotalking[cluster]'; 
 
 def run(arguments: Arguments) -> None:
     """Render the videos, and print a table of them."""
-    from emotalking.cli.console import announce_many
-
     announce_many(api.render_many(**arguments), "rendered")

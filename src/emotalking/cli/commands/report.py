@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import note
 
 SECTION = "make an avatar"
 FUNCTION = api.training_report
@@ -9,6 +10,4 @@ FUNCTION = api.training_report
 
 def run(arguments: Arguments) -> None:
     """Make the page."""
-    from emotalking.cli.console import note
-
     note(f"{api.training_report(**arguments)} is ready")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import announce_device, note
 
 SECTION = "evaluate"
 FUNCTION = api.reproduce
@@ -15,7 +16,6 @@ EXAMPLES = """examples:
 
 def run(arguments: Arguments) -> None:
     """Repeat the evaluation, and print the tables and the differences."""
-    from emotalking.cli.console import announce_device, note
     from emotalking.evaluate.tables import paper_tables
 
     announce_device("evaluating", arguments["device"])

@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import announce_device, note
 
 SECTION = "use it"
 FUNCTION = api.serve
@@ -14,7 +15,6 @@ EXAMPLES = """examples:
 
 def run(arguments: Arguments) -> None:
     """Serve until interrupted."""
-    from emotalking.cli.console import announce_device, note
     from emotalking.progress import asking
 
     announce_device("rendering", arguments["device"])

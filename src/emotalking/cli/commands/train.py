@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import announce_device, note
 
 SECTION = "make an avatar"
 FUNCTION = api.train
@@ -15,8 +16,6 @@ EXAMPLES = """examples:
 
 def run(arguments: Arguments) -> None:
     """Train the avatar."""
-    from emotalking.cli.console import announce_device, note
-
     announce_device("training", arguments["device"])
     made = api.train(**arguments)
     took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in made.stage_seconds.items())

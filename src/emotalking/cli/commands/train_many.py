@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import announce_many
 
 SECTION = "make an avatar"
 FUNCTION = api.train_many
@@ -22,6 +23,4 @@ cluster whose machines see the same folders (pip install 'emotalking[cluster]'; 
 
 def run(arguments: Arguments) -> None:
     """Train the avatars, and print a table of them."""
-    from emotalking.cli.console import announce_many
-
     announce_many(api.train_many(**arguments), "trained")

@@ -2,6 +2,8 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import note
+from emotalking.errors import InputError
 
 SECTION = "use it"
 FUNCTION = api.synthesize
@@ -13,9 +15,6 @@ EXAMPLES = """examples:
 
 def run(arguments: Arguments) -> None:
     """Synthesize the text."""
-    from emotalking.cli.console import note
-    from emotalking.errors import InputError
-
     if arguments["output"] is None:
         raise InputError("nothing to write: give a sound file with -o, such as -o speech.wav.")
     utterance = api.synthesize(**arguments)

@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import note
 
 SECTION = "use it"
 FUNCTION = api.phoneme_coverage
@@ -9,7 +10,6 @@ FUNCTION = api.phoneme_coverage
 
 def run(arguments: Arguments) -> None:
     """Count and print."""
-    from emotalking.cli.console import note
     from emotalking.tts.phonemes import summary
 
     covered = api.phoneme_coverage(**arguments)

@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import note
 
 SECTION = "use it"
 FUNCTION = api.synthesize_sentences
@@ -13,8 +14,6 @@ EXAMPLES = """examples:
 
 def run(arguments: Arguments) -> None:
     """Synthesize the set."""
-    from emotalking.cli.console import note
-
     utterances = api.synthesize_sentences(**arguments)
     seconds = sum(one.seconds for one in utterances)
     summary = f"{len(utterances)} sentences, {seconds:.1f} s, each with its words (.txt) and times (.json)"

@@ -2,6 +2,8 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import output
+from emotalking.errors import InputError
 
 SECTION = "inspect"
 FUNCTION = api.validate
@@ -12,9 +14,6 @@ def run(arguments: Arguments) -> None:
     """Show the findings; errors end with exit code 2."""
     from rich.table import Table
     from rich.text import Text
-
-    from emotalking.cli.console import output
-    from emotalking.errors import InputError
 
     found = api.validate(**arguments)
     subject, reader = arguments["subject"], arguments["compat"] or "emotalking"

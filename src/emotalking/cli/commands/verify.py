@@ -1,5 +1,7 @@
 """``emotalking verify``."""
 
+from dataclasses import asdict
+from json import dumps
 from typing import TYPE_CHECKING
 
 from emotalking import api
@@ -27,9 +29,6 @@ def run(arguments: Arguments, *, json: bool = False) -> None:
     """
     found = api.verify(**arguments)
     if json:
-        from dataclasses import asdict
-        from json import dumps
-
         print(dumps({"verdict": found.verdict, **asdict(found)}, indent=2))
         return
     print(found.verdict)

@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import note
 
 SECTION = "use it"
 FUNCTION = api.edit_faces
@@ -16,8 +17,6 @@ EXAMPLES = """examples:
 
 def run(arguments: Arguments) -> None:
     """Edit the faces."""
-    from emotalking.cli.console import note
-
     made = api.edit_faces(**arguments)
     kept = f"; {made.unchanged} show no face that can be edited and stayed as they were" if made.unchanged else ""
     note(f"{made.path}: {made.images} image{'s' * (made.images > 1)}{kept}")

@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import note
 
 SECTION = "use it"
 FUNCTION = api.face_sheet
@@ -14,6 +15,4 @@ EXAMPLES = """examples:
 
 def run(arguments: Arguments) -> None:
     """Draw the sheet."""
-    from emotalking.cli.console import note
-
     note(f"{api.face_sheet(**arguments)} is written")

@@ -2,6 +2,7 @@
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import announce_device, note
 
 SECTION = "use it"
 FUNCTION = api.train_faces
@@ -10,8 +11,6 @@ IF_INTERRUPTED = "no generator was written; rerun the same command to continue f
 
 def run(arguments: Arguments) -> None:
     """Train the generator."""
-    from emotalking.cli.console import announce_device, note
-
     announce_device("training", arguments["device"])
     made = api.train_faces(**arguments)
     note(f"{made} is ready: 'emotalking train {arguments['subject']} -o AVATAR --generator paper'")

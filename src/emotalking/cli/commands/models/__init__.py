@@ -1,12 +1,10 @@
 """``emotalking models``."""
 
-from typing import TYPE_CHECKING
+from json import dumps
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
-
-if TYPE_CHECKING:
-    from emotalking.networks.registry import Model
+from emotalking.networks.registry import BUNDLED, Model, is_as_downloaded, model_folders
 
 SECTION = "inspect"
 FUNCTION = api.list_models
@@ -18,10 +16,6 @@ def run(arguments: Arguments, *, json: bool = False) -> None:
     Args:
         json: print JSON, for other programs.
     """
-    from json import dumps
-
-    from emotalking.networks.registry import model_folders
-
     facts = {name: _facts(model) for name, model in api.list_models(**arguments).items()}
     if json:
         print(dumps(facts, indent=2))
@@ -34,10 +28,8 @@ def run(arguments: Arguments, *, json: bool = False) -> None:
     print("\n".join(lines))
 
 
-def _facts(model: "Model") -> dict[str, str]:
+def _facts(model: Model) -> dict[str, str]:
     """Title, purpose, state, licence and source of a model."""
-    from emotalking.networks.registry import BUNDLED, is_as_downloaded
-
     path = model.find()
     if path is None:
         state = f"missing ({' or '.join(model.files)})"

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import note
+from emotalking.errors import InputError
+from emotalking.networks.registry import Model, find_model, models, record
 
 if TYPE_CHECKING:
     from emotalking.networks.downloads import Download
-    from emotalking.networks.registry import Model
 
 SECTION = "inspect"
 IF_INTERRUPTED = "what has arrived is kept, and the same command continues there"
@@ -38,9 +40,6 @@ FUNCTION = get
 
 def run(arguments: Arguments) -> None:
     """Get them one after another; one that fails does not stop the others."""
-    from emotalking.cli.console import note
-    from emotalking.errors import InputError
-
     chosen = _chosen(arguments["names"], arguments["paper"], arguments["all"])
     failures: dict[str, str] = {}
     for model in chosen:
@@ -56,10 +55,7 @@ def run(arguments: Arguments) -> None:
         raise InputError(f"{', '.join(failures)}: not here; what to do is said above.")
 
 
-def _chosen(names: tuple[str, ...], paper: bool, every: bool) -> "list[Model]":
-    from emotalking.errors import InputError
-    from emotalking.networks.registry import find_model, models
-
+def _chosen(names: tuple[str, ...], paper: bool, every: bool) -> list[Model]:
     named = {find_model(name).name for name in names}
     chosen = [model for model in models().values() if every or paper and model.paper or model.name in named]
     if not chosen:
@@ -67,7 +63,7 @@ def _chosen(names: tuple[str, ...], paper: bool, every: bool) -> "list[Model]":
     return chosen
 
 
-def _get(model: "Model", accept: bool) -> None:
+def _get(model: Model, accept: bool) -> None:
     """Show, ask, download, and say where it is."""
     from emotalking.networks.downloads import download, find_download
 
@@ -102,10 +98,8 @@ def _terms(job: "Download") -> str:
     return "\n".join([f"{model.name}: {model.title}", *(f"  {key:<8} {value}" for key, value in facts.items())])
 
 
-def _vouched(model: "Model", path: Path) -> str:
+def _vouched(model: Model, path: Path) -> str:
     """What is known of the content that arrived."""
-    from emotalking.networks.registry import record
-
     if path.is_dir():
         return ", checksums verified"
     digest = record(path).read_text("utf-8").split()[0]
@@ -118,7 +112,6 @@ def _agreed() -> bool:
     Raises:
         InputError: nobody can answer.
     """
-    from emotalking.errors import InputError
     from emotalking.progress import asking
 
     try:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.cli.console import note
 
 SECTION = "evaluate"
 FUNCTION = api.make_study
@@ -18,7 +19,6 @@ serve' shows the page on this machine and collects the answers. key.json maps th
 
 def run(arguments: Arguments) -> None:
     """Make the study."""
-    from emotalking.cli.console import note
     from emotalking.evaluate.study import KEY, PAGE
 
     made, folder = api.make_study(**arguments), Path(arguments["output"])

@@ -1,10 +1,12 @@
 """``emotalking sync measure``."""
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
+from emotalking.io.files import write_bytes
 from emotalking.options import PathLike, Writes
 
 SECTION = "evaluate"
@@ -22,10 +24,6 @@ def run(arguments: Arguments, *, json: Annotated[PathLike | None, Writes("measur
     Args:
         json: also write the measures as JSON.
     """
-    from json import dumps
-
-    from emotalking.io.files import write_bytes
-
     scores = api.measure_sync(**arguments)
     if json is not None:
         facts: dict[str, object] = {
