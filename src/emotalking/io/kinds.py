@@ -128,6 +128,17 @@ _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _REPORT = ("report.html", "table.md", "table.tex")
 
 
+_FIGURES = (
+    "figures.json",
+    "index.html",
+    "attention.png",
+    "normals.png",
+    "layers.png",
+    "interpolation.png",
+    "sweep.*",
+    "transitions.*",
+    "comparison*.png",
+)
 _SUBJECT = ("au.csv", "aud.wav", "va.csv", "bc.jpg", "landmarks.npz", "track_params.pt", "transforms_*.json")
 
 
@@ -136,13 +147,22 @@ def _holds_frames(folder: Path) -> bool:
     return all(re.fullmatch(r"\d{6}\.png", path.name) for path in folder.glob("[0-9]*.png"))
 
 
-def _made_with(name: str, key: str, value: str | None = None) -> Callable[[Path], bool]:
-    """Recognise a folder by a JSON file in it."""
-    return lambda folder: (found := _object(folder / name)).get(key) is not None and value in (None, found[key])
+def _marked_folder(what: str, file: str, form: str, names: tuple[str, ...], space: int = _MB) -> Kind:
+    """A folder that an earlier run made if it holds a JSON file of the format ``form``."""
+
+    def marks(folder: Path) -> bool:
+        return _object(folder / file).get("format") == form
+
+    return Kind(what, folder=True, names=names, marks=marks, space=space)
 
 
-def _has_page(name: str) -> Callable[[Path], bool]:
-    return lambda folder: (folder / name).is_file() and _is_page(folder / name)
+def _folder_with_page(what: str, space: int) -> Kind:
+    """A folder that an earlier run made if a page about all that is in it is there."""
+
+    def marks(folder: Path) -> bool:
+        return (folder / "index.html").is_file() and _is_page(folder / "index.html")
+
+    return Kind(what, folder=True, names=("index.html",), marks=marks, space=space)
 
 
 KINDS = {
@@ -165,41 +185,18 @@ KINDS = {
     "frames": Kind("folder of frames", folder=True, names=("[0-9]*.png",), marks=_holds_frames, space=4 * _MB),
     "subject": Kind("subject folder", folder=True, names=_SUBJECT, marks=lambda folder: True, space=32 * _MB),
     "imported": Kind("subject folder", folder=True, updates=True),
-    "report": Kind(
-        "report",
-        folder=True,
-        names=("report.json", *_REPORT),
-        marks=_made_with("report.json", "format", "emotalking-evaluation"),
+    "report": _marked_folder("report", "report.json", "emotalking-evaluation", ("report.json", *_REPORT)),
+    "comparison": _marked_folder(
+        "comparison", "comparison.json", "emotalking-comparison", ("comparison.json", *_REPORT)
     ),
-    "comparison": Kind(
-        "comparison",
-        folder=True,
-        names=("comparison.json", *_REPORT),
-        marks=_made_with("comparison.json", "format", "emotalking-comparison"),
+    "ablation": _marked_folder(
+        "ablation", "ablation.json", "emotalking-ablation", ("ablation.json", *_REPORT), 32 * _MB
     ),
-    "ablation": Kind(
-        "ablation",
-        folder=True,
-        names=("ablation.json", *_REPORT),
-        marks=_made_with("ablation.json", "format", "emotalking-ablation"),
-        space=32 * _MB,
-    ),
-    "figures": Kind(
-        "folder of figures",
-        folder=True,
-        names=("figures.json", "index.html", "attention.png", "normals.png", "layers.png", "interpolation.png")
-        + ("sweep.*", "transitions.*", "comparison*.png"),
-        marks=_made_with("figures.json", "format", "emotalking-figures"),
-        space=4 * _MB,
-    ),
-    "study": Kind("study", folder=True, names=("page",), marks=_made_with("key.json", "format", "emotalking-study")),
-    "avatars": Kind(
-        "page of avatars", folder=True, names=("index.html",), marks=_has_page("index.html"), space=32 * _MB
-    ),
-    "subjects": Kind(
-        "page of subjects", folder=True, names=("index.html",), marks=_has_page("index.html"), space=32 * _MB
-    ),
-    "renders": Kind("page of videos", folder=True, names=("index.html",), marks=_has_page("index.html"), space=4 * _MB),
+    "figures": _marked_folder("folder of figures", "figures.json", "emotalking-figures", _FIGURES, 4 * _MB),
+    "study": _marked_folder("study", "key.json", "emotalking-study", ("page",)),
+    "avatars": _folder_with_page("page of avatars", 32 * _MB),
+    "subjects": _folder_with_page("page of subjects", 32 * _MB),
+    "renders": _folder_with_page("page of videos", 4 * _MB),
     "sentences": Kind("folder of sentences", folder=True),
     "demo": Kind(
         "demo",
