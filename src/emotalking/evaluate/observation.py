@@ -76,11 +76,16 @@ class RenderedFrame:
         """The frame as 8 bit, for models that take nothing else."""
         return to_uint8(self.image)
 
+    @property
+    def recorded(self) -> GroundTruth:
+        """:attr:`truth`, for metrics that need it."""
+        assert self.truth is not None
+        return self.truth
+
     @cached_property
     def true_image(self) -> Float[Tensor, "H W 3"]:
         """The recorded frame in [0, 1], on the device of ``image``."""
-        assert self.truth is not None
-        return torch.from_numpy(self.truth.image).to(self.image.device).float() / 255
+        return torch.from_numpy(self.recorded.image).to(self.image.device).float() / 255
 
 
 class Lack(NamedTuple):

@@ -75,29 +75,25 @@ def _psnr(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
     return psnr(frame.image, frame.true_image)
 
 
+def _psnr_within(frame: RenderedFrame, mask: Bool[np.ndarray, "H W"]) -> Tensor:
+    return masked_psnr(frame.image, frame.true_image, torch.from_numpy(mask).to(frame.image.device))
+
+
 def _psnr_head(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
-    assert frame.truth is not None
-    head = mask_of(frame.truth.labels, *WHOLE_HEAD)
-    return masked_psnr(frame.image, frame.true_image, torch.from_numpy(head).to(frame.image.device))
+    return _psnr_within(frame, mask_of(frame.recorded.labels, *WHOLE_HEAD))
 
 
 def _psnr_outline(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
-    assert frame.truth is not None
-    band = outline_band(mask_of(frame.truth.labels, *WHOLE_HEAD))
-    return masked_psnr(frame.image, frame.true_image, torch.from_numpy(band).to(frame.image.device))
+    return _psnr_within(frame, outline_band(mask_of(frame.recorded.labels, *WHOLE_HEAD)))
 
 
 def _psnr_neck(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
-    assert frame.truth is not None
-    labels = frame.truth.labels
-    head, body = mask_of(labels, *WHOLE_HEAD), mask_of(labels, *BODY)
-    band = torch.from_numpy(neck_band(head, body))
-    return masked_psnr(frame.image, frame.true_image, band.to(frame.image.device))
+    labels = frame.recorded.labels
+    return _psnr_within(frame, neck_band(mask_of(labels, *WHOLE_HEAD), mask_of(labels, *BODY)))
 
 
 def _psnr_mouth(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
-    assert frame.truth is not None
-    mouth = frame.truth.lips.index
+    mouth = frame.recorded.lips.index
     return psnr(frame.image[mouth], frame.true_image[mouth])
 
 

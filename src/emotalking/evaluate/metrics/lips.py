@@ -204,31 +204,13 @@ for _part in PARTS:
     register(f"{_part}_r", _lip_motion_spec(f"{_part} r", better="higher"))
     register(f"{_part}_spread", _lip_motion_spec(f"{_part} spread", target=1.0, digits=2))
     register(f"{_part}_lag", _lip_motion_spec(f"{_part} lag", "ms", target=0.0, digits=0, consecutive=True))
-register(
-    "sync_e",
-    MetricSpec(
-        "Sync-E",
-        "",
-        "lower",
-        measure=_sync,
-        needs=("faces", "sync"),
-        consecutive=True,
-        of_recording=True,
-        columns={"self": 5, "cross": 1, "emotion": 1},
-        ablation={"self": 7, "cross": 10},
-    ),
+_sync_spec = partial(
+    MetricSpec,
+    measure=_sync,
+    needs=("faces", "sync"),
+    consecutive=True,
+    of_recording=True,
+    columns={"self": 5, "cross": 1, "emotion": 1},
 )
-register(
-    "sync_c",
-    MetricSpec(
-        "Sync-C",
-        "",
-        "higher",
-        measure=_sync,
-        needs=("faces", "sync"),
-        consecutive=True,
-        of_recording=True,
-        columns={"self": 5, "cross": 1, "emotion": 1},
-        ablation={"self": 2, "cross": 11, "emotion": 12},
-    ),
-)
+register("sync_e", _sync_spec("Sync-E", better="lower", ablation={"self": 7, "cross": 10}))
+register("sync_c", _sync_spec("Sync-C", better="higher", ablation={"self": 2, "cross": 11, "emotion": 12}))
