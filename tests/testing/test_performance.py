@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emotalking.testing.actor import Performance, perform
+from emotalking.testing.actor import Performance
 from emotalking.testing.actor.speech import PAUSE, PHONEMES, SAMPLE_RATE_HZ, babble, synthesize, viseme_curves
 
 
@@ -71,13 +71,6 @@ def test_take_is_deterministic_and_moves_like_a_talker() -> None:
     yaw = np.array([np.arcsin(-s.viewmat[2, 0]) for s in take.states])
     assert 0.02 < yaw.std() < 0.3 and np.abs(np.diff(yaw)).max() < 0.03
     assert np.abs([s.valence for s in take.states]).max() < 0.5
-
-
-def test_perform_gives_frames_and_sound() -> None:
-    frames, sound = perform(3, 0.12, 64)
-    pictures = [frame.image for frame in frames]
-    assert len(pictures) == 3 and len(sound) == 1920
-    assert (pictures[0] != pictures[2]).any()
 
 
 def test_empty_takes_are_refused() -> None:

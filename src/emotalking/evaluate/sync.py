@@ -73,12 +73,11 @@ class SyncMeter:
             if len(self._waiting) > SMOOTHING // 2:
                 self._crop()
 
-    def scores(self, samples: Float[np.ndarray, " S"], vshift: int = VSHIFT) -> SyncScores:
+    def scores(self, samples: Float[np.ndarray, " S"]) -> SyncScores:
         """Sync of all frames so far with their sound; call it once, at the end.
 
         Args:
             samples: mono at 16 kHz in [-1, 1], beginning with frame 0.
-            vshift: largest shift, frames.
 
         Raises:
             UserError: no face at all, or too short a clip or sound.
@@ -86,10 +85,10 @@ class SyncMeter:
         while self._waiting:
             self._crop()
         windows = min(len(self._points), len(samples) * FPS // SAMPLE_RATE) - FRAMES + 1
-        if windows < vshift + FEWEST:
+        if windows < VSHIFT + FEWEST:
             raise UserError(
                 f"{max(windows + FRAMES - 1, 0) / FPS:.2f} s of image and sound are too short to measure sync: "
-                f"{(vshift + FEWEST + FRAMES - 1) / FPS:.2f} s are needed."
+                f"{(VSHIFT + FEWEST + FRAMES - 1) / FPS:.2f} s are needed."
             )
         if len(self._crops) >= FRAMES:
             self._embed()
@@ -98,7 +97,7 @@ class SyncMeter:
         with torch.no_grad():
             audio = torch.cat([self._expert.embed_audio(part) for part in sound.split(BATCH)])
         edges: Edges = "zeros" if isinstance(self._expert, SyncNetExpert) else "inside"
-        scores = sync_scores(lips, audio, vshift, expert=self._expert.name, edges=edges)
+        scores = sync_scores(lips, audio, expert=self._expert.name, edges=edges)
         if not np.isfinite(scores.distances).any(0).all():
             raise NoFaceError("hardly a frame shows a face, so sync cannot be measured: give a clip of a talking face.")
         return scores

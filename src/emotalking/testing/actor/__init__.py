@@ -2,7 +2,7 @@
 
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.emotion_model import ActorEmotionModel, EmotionFit
-from emotalking.testing.actor.performance import Performance, perform
+from emotalking.testing.actor.performance import Performance
 from emotalking.testing.actor.state import (
     ACTOR_AUS,
     MODEL_AUS,
@@ -31,6 +31,5 @@ __all__ = [
     "Viseme",
     "emotional_aus",
     "head_viewmat",
-    "perform",
     "visible_aus",
 ]

@@ -1,16 +1,14 @@
 """A seeded script of how the actor moves and speaks, like a short clip of a person talking to the camera."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32
 
-from emotalking.testing.actor.actor import Actor, head_viewmat
+from emotalking.testing.actor.actor import head_viewmat
 from emotalking.testing.actor.speech import Segment, babble, synthesize, viseme_curves
 from emotalking.testing.actor.spoken import SpokenText
-from emotalking.testing.actor.state import ActorFrame, ActorState, Viseme
-from emotalking.testing.actor.style import ROBIN, ActorStyle
+from emotalking.testing.actor.state import ActorState, Viseme
 
 
 def wander(
@@ -118,19 +116,3 @@ class Performance:
         )
         waveform = synthesize(segments, seed) if speech is None else speech.waveform
         return cls(states, waveform, segments, fps)
-
-
-def perform(
-    seed: int, seconds: float, size: int = 256, style: ActorStyle = ROBIN
-) -> tuple[Iterator[ActorFrame], Float32[np.ndarray, "S"]]:
-    """Frames (rendered lazily, one by one) and 16 kHz sound of a take at 25 frames per second.
-
-    Args:
-        seed: of the script.
-        seconds: length.
-        size: image width and height, pixels.
-        style: who acts.
-    """
-    script = Performance.generate(seconds, seed)
-    actor = Actor(style, size)
-    return (actor.render(state) for state in script.states), script.waveform
