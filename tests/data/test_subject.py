@@ -69,17 +69,6 @@ def test_the_lips_gap_is_the_mean_of_three() -> None:
     assert lip_gap(points).tolist() == [(5 + 9 + 10) / 3]
 
 
-def test_talkinggaussians_reader_sees_the_same_masks(tiny: Tiny) -> None:
-    """face = blue XOR teeth and mouth = grey OR teeth, as TalkingGaussian's loader has it, on our files."""
-    frame = Subject.open(tiny.root).frame(0)
-    colours = np.asarray(cv2.imread(str(tiny.root / "parsing" / "0.png")))[..., ::-1]
-    teeth = np.load(tiny.root / "teeth_mask" / "0.npy")
-    blue = (colours == (0, 0, 255)).all(-1)
-    grey = (colours == (100, 100, 100)).all(-1)
-    np.testing.assert_array_equal(blue ^ teeth, frame.face)
-    np.testing.assert_array_equal(grey | teeth, frame.mouth)
-
-
 def test_grey_teeth_of_a_talkinggaussian_folder_are_mouth_only(tiny: Tiny) -> None:
     path = tiny.root / "parsing" / "0.png"
     colours = LABEL_COLOURS[tiny.labels[0]]

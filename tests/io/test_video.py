@@ -1,6 +1,5 @@
 """Reading clips: exact rate, framing, and files that are no clips."""
 
-import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -55,21 +54,6 @@ def test_pixels_are_those_of_pyav(pixel_format: str) -> None:
         frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=pixel_format)
         for kind in ("rgb24", "gray"):
             np.testing.assert_array_equal(pixels(frame, kind), frame.to_ndarray(format=kind))
-
-
-def test_a_phone_s_rotation_is_undone(tmp_path: Path) -> None:
-    upright = np.zeros((48, 64, 3), np.uint8)
-    upright[:16, :24] = 255
-    clip = write_clip(tmp_path / "a.mp4", [np.rot90(upright)] * 5)
-    data = bytearray(clip.read_bytes())
-    matrix = data.find(b"tkhd") + 44  # ISO 14496-12: the track header's matrix, here a quarter turn clockwise
-    data[matrix : matrix + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
-    clip.write_bytes(data)
-    info = probe(clip)
-    assert (info.width, info.height) == (64, 48)
-    image = next(iter(read_frames(clip)))
-    assert image.shape == (48, 64, 3)
-    assert image[:14, :22].min() > 240 and image[18:].max() < 15
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "notes.mp4"])
