@@ -25,20 +25,29 @@ from torch import Tensor, nn
 
 from emotalking.errors import InputError, MissingModelError
 
-PACKAGE, RELEASE, ASSET = "hama", "1.7.0", "hama/assets/asr_waveform.hama"
+PACKAGE = "hama"
+RELEASE = "1.7.0"
+ASSET = "hama/assets/asr_waveform.hama"
 SHA256 = "a9fcfe73e179ca48e399cd76a90a6b3e1887bf5037ecc52b778d13a149563328"
 STRIDE = 320
 """Samples from one step to the next: 20 ms. Step s of a recording is at sample 320 s."""
-WIDTH, HEADS, BLOCKS, PHONES = 144, 4, 4, 191
+WIDTH = 144
+HEADS = 4
+BLOCKS = 4
+PHONES = 191
 LIP_BLOCKS = 2
 """Blocks after which the state is the lips' feature."""
 GRAIN = 25
 """Steps (0.5 s) of which lengths are multiples in `HamaNetwork.last_states`."""
 
 _MAGIC = b"HAMAPK"
-_HOP, _WINDOW, _MELS = 160, 400, 80
+_HOP = 160
+_WINDOW = 400
+_MELS = 80
 _LEAST_POWER = 1e-10
-_MOST_TENSORS, _LONGEST_NAME, _MOST_BYTES = 1024, 256, 1 << 26
+_MOST_TENSORS = 1024
+_LONGEST_NAME = 256
+_MOST_BYTES = 1 << 26
 _TYPES = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
 
 

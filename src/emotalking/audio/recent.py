@@ -13,7 +13,9 @@ class RecentRows:
     """
 
     def __init__(self, width: int, kept: int) -> None:
-        self._rows, self._kept, self._end = np.zeros((2 * kept, width), np.float32), kept, 0
+        self._rows = np.zeros((2 * kept, width), np.float32)
+        self._kept = kept
+        self._end = 0
 
     def append(self, rows: Float[np.ndarray, "n width"], instead: int = 0) -> None:
         """Append rows in place of the last ``instead``."""

@@ -92,7 +92,7 @@ class Parameter:
         return "" if self.default in (None, {}) else f"(default: {self.default})"
 
 
-def parameters(function: Callable[..., Any], *, skip: Sequence[str] = ()) -> list[Parameter]:
+def parameters(function: Callable[..., object], *, skip: Sequence[str] = ()) -> list[Parameter]:
     """Parameters of a function as its command line has them, configs as their fields."""
     found: list[Parameter] = []
     helps = _helps(inspect.getdoc(function) or "")
@@ -111,7 +111,7 @@ def parameters(function: Callable[..., Any], *, skip: Sequence[str] = ()) -> lis
 
 
 def parse(
-    wanted: Sequence[Parameter], arguments: Sequence[str], *, prog: str, about: Callable[..., Any], epilog: str = ""
+    wanted: Sequence[Parameter], arguments: Sequence[str], *, prog: str, about: Callable[..., object], epilog: str = ""
 ) -> dict[str, Any]:
     """Values by name; of ``--help``, the help on standard output and SystemExit.
 
@@ -159,7 +159,7 @@ def parse(
     return values
 
 
-def bind(wanted: Sequence[Parameter], values: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
+def bind(wanted: Sequence[Parameter], values: Mapping[str, Any], function: Callable[..., object]) -> dict[str, Any]:
     """Arguments of ``function`` from parsed values: fields are put into their configs."""
     bound = {one.name: values[one.name] for one in wanted if one.config is None}
     for name in dict.fromkeys(one.config for one in wanted if one.config is not None):

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt8
@@ -155,9 +154,9 @@ class ClipCrop:
         """The same square for a selection of the frames."""
         return replace(self, clip_frames=self.clip_frames[frames])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Convert to plain values, the frame numbers as runs."""
-        square = {"left": self.left, "top": self.top, "side": self.side}
+        square: dict[str, object] = {"left": self.left, "top": self.top, "side": self.side}
         turn = {"turn": self.turn} if self.turn else {}
         return square | turn | {"clip": [self.width, self.height], "clip_frames": to_runs(self.clip_frames)}
 

@@ -191,7 +191,7 @@ def write_landmarks(
         np.savez(file, **arrays)
 
 
-def write_manifest(root: Path, manifest: Mapping[str, Any]) -> None:
+def write_manifest(root: Path, manifest: Mapping[str, object]) -> None:
     """``subject.json`` (extra): providers that ran, versions, clip hash, ``fps`` as text ("25" or "30000/1001").
 
     Raises:

@@ -6,7 +6,7 @@ The report is table 4 with more columns, and images.
 import logging
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -257,7 +257,7 @@ def notes_of(ablation: Ablation, options: AblationConfig) -> list[str]:
     return notes
 
 
-def write_ablation(ablation: Ablation, options: AblationConfig, facts: dict[str, Any], folder: Path) -> None:
+def write_ablation(ablation: Ablation, options: AblationConfig, facts: Mapping[str, object], folder: Path) -> None:
     """Write ``ablation.json``, ``table.md``, ``table.tex`` and ``report.html``.
 
     Args:

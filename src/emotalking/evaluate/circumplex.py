@@ -20,7 +20,9 @@ from emotalking.report.tables import Table
 
 AxisName = Literal["valence", "arousal"]
 AXES: tuple[AxisName, AxisName] = ("valence", "arousal")
-_COMMANDED, _MEASURED, _NEUTRAL = "#1d2330", "#e0672f", "#2f6fde"
+_COMMANDED = "#1d2330"
+_MEASURED = "#e0672f"
+_NEUTRAL = "#2f6fde"
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def run_comparison(
 
 
 def write_report(
-    comparison: Comparison, systems: Sequence[System], subject: Subject, facts: dict[str, Any], folder: Path
+    comparison: Comparison, systems: Sequence[System], subject: Subject, facts: Mapping[str, object], folder: Path
 ) -> None:
     """Write ``comparison.json``, ``table.md``, ``table.tex`` and ``report.html``.
 

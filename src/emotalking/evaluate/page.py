@@ -84,7 +84,9 @@ def _subtitle(report: Report) -> str:
 
 def _facts(report: Report) -> dict[str, str]:
     known = report.provenance
-    code, machine, clip = known["code"], known["machine"], known["data"]["clip"] or {}
+    code = known["code"]
+    machine = known["machine"]
+    clip = known["data"]["clip"] or {}
     changed = " with uncommitted changes" if code["uncommitted_changes"] else ""
     return {
         "code": f"emotalking {code['version']}, commit {code['commit'] or 'unknown'}{changed}",

@@ -145,7 +145,7 @@ def file_sha256(path: Path) -> str:
         raise UserError(f"{path} cannot be read ({error.strerror}): the report needs its hash.") from error
 
 
-def facts_sha256(facts: Mapping[str, Any]) -> str:
+def facts_sha256(facts: Mapping[str, object]) -> str:
     """Hash of facts, whatever their order: what is of the same facts is not made again."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -302,7 +302,7 @@ def observation_record(observation: Observation, fps: float | int, consecutive: 
     return to_json(facts)
 
 
-def jitter_spectrum(points: Float[np.ndarray, "N 68 2"], fps: float | int) -> dict[str, Any] | None:
+def jitter_spectrum(points: Float[np.ndarray, "N 68 2"], fps: float | int) -> dict[str, np.ndarray] | None:
     """Amplitude of the head's motion in the image by frequency: RMS over rigid points and both axes.
 
     Args:

@@ -105,7 +105,7 @@ class StudyServer(ThreadingHTTPServer):
         """Address of the page."""
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
-    def store(self, body: Any) -> tuple[HTTPStatus, str]:
+    def store(self, body: object) -> tuple[HTTPStatus, str]:
         """Check one participant's answers and append them to the file; all or none, and only once if sent twice."""
         try:
             answers = self._checked(body)
@@ -130,7 +130,7 @@ class StudyServer(ThreadingHTTPServer):
             self._known[answers[0].participant] = set(answers)
         return HTTPStatus.OK, "stored"
 
-    def _checked(self, body: Any) -> list[Answer]:
+    def _checked(self, body: object) -> list[Answer]:
         if not isinstance(body, dict) or not isinstance(body.get("rows"), list):
             raise ValueError("this is no set of answers")
         wanted = {(group, question["id"]) for group in range(len(self.study.groups)) for question in QUESTIONS}
@@ -196,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self._reply(*self.server.store(body))
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Log nothing: addresses of participants are private."""
 
     def _reply(self, status: HTTPStatus, text: str) -> None:

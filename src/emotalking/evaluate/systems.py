@@ -102,7 +102,9 @@ class SpokenSource(Source):
     kind = "avatar"
 
     def __init__(self, path: Path, subject: Subject, unseen: UnseenSpeech, device: torch.device) -> None:
-        self._avatar, self._subject, self._unseen = Avatar.load(path, device), subject, unseen
+        self._avatar = Avatar.load(path, device)
+        self._subject = subject
+        self._unseen = unseen
         check_pair(self._avatar, subject)
         self.numbers = np.arange(max(unseen.speech.frames(float(subject.fps), None), 1), dtype=np.int64)
 

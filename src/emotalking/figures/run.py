@@ -23,7 +23,9 @@ from emotalking.progress import bar, doing
 from emotalking.provenance.consent import remind
 from emotalking.report import Page
 
-FORMAT, RECORD, INDEX = "emotalking-figures", "figures.json", "index.html"
+FORMAT = "emotalking-figures"
+RECORD = "figures.json"
+INDEX = "index.html"
 
 
 @dataclass(frozen=True)

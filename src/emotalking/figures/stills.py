@@ -43,7 +43,9 @@ def attention(material: Material, output: Output) -> str:
 
 def normals(material: Material, output: Output) -> str:
     """Given and rendered normals."""
-    images, captions, angles = [], [], []
+    images = []
+    captions = []
+    angles = []
     for index, maps, frames in material.maps():
         given = material.subject.normals(index)
         assert given is not None
@@ -67,7 +69,9 @@ def normals(material: Material, output: Output) -> str:
 
 def layers(material: Material, output: Output) -> str:
     """Masks, and the layers that are composed."""
-    subject, images, captions = material.subject, [], []
+    subject = material.subject
+    images = []
+    captions = []
     for index, maps, frames in material.maps():
         recorded, masks = subject.target(index), subject.masks(index)
         row = {

@@ -47,7 +47,9 @@ def checked(verb: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextmanager
-def claimed(functions: Sequence[Callable[..., Any]], values: Mapping[str, Any], *, hold: bool = True) -> Iterator[None]:
+def claimed(
+    functions: Sequence[Callable[..., object]], values: Mapping[str, object], *, hold: bool = True
+) -> Iterator[None]:
     """Check the inputs and outputs of a call, and hold its folders within the block.
 
     Args:
@@ -73,7 +75,7 @@ def claimed(functions: Sequence[Callable[..., Any]], values: Mapping[str, Any], 
         yield
 
 
-def roles(function: Callable[..., Any]) -> dict[str, Reads | Writes | None]:
+def roles(function: Callable[..., object]) -> dict[str, Reads | Writes | None]:
     """Parameters of a function by name, those of its configs as ``config.field``, with what is declared of each."""
     found: dict[str, Reads | Writes | None] = {}
     for one in inspect.signature(function).parameters.values():
@@ -89,7 +91,7 @@ def _role(annotation: Any) -> Reads | Writes | None:
 
 
 def _places(
-    functions: Sequence[Callable[..., Any]], values: Mapping[str, Any]
+    functions: Sequence[Callable[..., object]], values: Mapping[str, object]
 ) -> tuple[list[Path], list[Place], list[Path]]:
     """Inputs, outputs, and the inputs that no other command may write meanwhile."""
     inputs: list[Path] = []
@@ -110,7 +112,7 @@ def _places(
     return inputs, outputs, held
 
 
-def _paths(value: Any) -> list[Path]:
+def _paths(value: object) -> list[Path]:
     """Paths in an argument; what only a program gives (arrays, loaded objects) has none."""
     if isinstance(value, str | Path):
         return [Path(value)]

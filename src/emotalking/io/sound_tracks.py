@@ -97,7 +97,9 @@ def full_scale_gain(path: Path, index: int, stream: AudioStream, longest_s: floa
     is_float = context.name.startswith("pcm_f")
     if not is_float and context.channels <= 2:
         return 1.0
-    peak, mix, looked_s = 1.0, Mixer(), 0.0
+    peak = 1.0
+    mix = Mixer()
+    looked_s = 0.0
     with opened(path) as container:
         for _, frame in _frames(container, [container.streams.audio[index]]):
             if longest_s is not None and looked_s > longest_s:

@@ -81,7 +81,11 @@ def _light(transfer: str) -> Float32[np.ndarray, " steps"]:
     return (_pq_to_light(signal) / WHITE).astype(np.float32)
 
 
-_M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
+_M1 = 2610 / 16384
+_M2 = 2523 / 4096 * 128
+_C1 = 3424 / 4096
+_C2 = 2413 / 4096 * 32
+_C3 = 2392 / 4096 * 32
 """BT.2100-2 table 4."""
 
 

@@ -59,7 +59,9 @@ def _check_tensors(content: Any, size: int) -> None:
     Raises:
         UnpicklingError: together they are far more than the file, or are no plain tensors.
     """
-    left, waiting, seen = max(SPARE, DENSEST * size), [content], set()
+    left = max(SPARE, DENSEST * size)
+    waiting = [content]
+    seen = set()
     while waiting:
         part = waiting.pop()
         if id(part) in seen:

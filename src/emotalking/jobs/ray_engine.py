@@ -201,7 +201,9 @@ class _Reporter:
     """Progress callback of a worker process that tells the board."""
 
     def __init__(self, board: Any, name: str, host: str) -> None:
-        self._board, self._name, self._host = board, name, host
+        self._board = board
+        self._name = name
+        self._host = host
         self._told = 0.0
         self(0, None, "begins")
 
@@ -232,7 +234,9 @@ class _Table:
     """Display of all jobs and of each that runs."""
 
     def __init__(self, progress: Progress, jobs: int, ray: Any, board: Any) -> None:
-        self._progress, self._ray, self._board = progress, ray, board
+        self._progress = progress
+        self._ray = ray
+        self._board = board
         self._all = progress.add_task("jobs", total=jobs, note="")
         self._bars: dict[str, Any] = {}
         self._ended: set[str] = set()

@@ -15,6 +15,7 @@ Licence of the code and of what it learns here: Apache-2.0.
 """
 
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -222,7 +223,7 @@ class PersonalExpert:
         return cls(network, f"personal {sha256_of(path)[:8]}", facts, device)
 
 
-def save_expert(network: PersonalNetwork, path: Path | str, facts: dict[str, Any]) -> None:
+def save_expert(network: PersonalNetwork, path: Path | str, facts: Mapping[str, object]) -> None:
     """Write an expert's file: safetensors, with ``facts`` as JSON in its header."""
     tensors = {name: value.float() for name, value in network.state_dict().items()}
     write_tensors(Path(path), tensors, {"format": FORMAT, "version": str(VERSION), "facts": json.dumps(facts)})

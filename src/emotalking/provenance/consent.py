@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from emotalking.errors import InputError
 from emotalking.io.reading import reading
@@ -41,7 +40,7 @@ class Consent:
     signature: tuple[str, str] | None = None
     """Name and content (Base64) of the detached signature beside the file, which is kept and not checked."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As the avatar's metadata hold it."""
         facts = {
             "sha256": self.sha256,
@@ -137,7 +136,7 @@ def _signature(path: Path) -> tuple[str, str] | None:
     return found.name, base64.b64encode(_content(found, _MOST_SIGNATURE)).decode()
 
 
-def consent_of(metadata: Mapping[str, Any]) -> Consent | None:
+def consent_of(metadata: Mapping[str, object]) -> Consent | None:
     """The consent in an avatar's metadata; None: no consent is recorded, or not as this package does."""
     found = metadata.get(KEY)
     if not isinstance(found, Mapping) or not isinstance(found.get("sha256"), str):
@@ -153,7 +152,7 @@ def consent_of(metadata: Mapping[str, Any]) -> Consent | None:
     )
 
 
-def consent_facts(metadata: Mapping[str, Any]) -> dict[str, str] | str:
+def consent_facts(metadata: Mapping[str, object]) -> dict[str, str] | str:
     """The consent in an avatar's metadata, for people."""
     consent = consent_of(metadata)
     if consent is None:
@@ -168,7 +167,7 @@ def consent_facts(metadata: Mapping[str, Any]) -> dict[str, str] | str:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def remind(metadata: Mapping[str, Any]) -> None:
+def remind(metadata: Mapping[str, object]) -> None:
     """Tell once in a process that an avatar carries no consent."""
     global _reminded  # noqa: PLW0603
     if _reminded or consent_of(metadata) is not None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from emotalking import __version__
 from emotalking.provenance.consent import consent_of
@@ -59,7 +59,7 @@ class Origin:
         )
 
 
-def definition(origin: Origin) -> dict[str, Any]:
+def definition(origin: Origin) -> dict[str, object]:
     """The manifest of an output that is made now, as the C2PA library takes it."""
     agent = {"name": TOOL, "version": __version__}
     created = {

@@ -131,7 +131,9 @@ def _nearest(soft: np.ndarray, variance: float, tool: int | None) -> Reading:
     jitter = np.random.default_rng(0).normal(
         0.0, 0.5 * float(np.sqrt(np.square(evidence).mean())), (_BASES, CODED_BITS)
     )
-    best, word, others = -np.inf, origin, []
+    best = -np.inf
+    word = origin
+    others = []
     for turn in range(_BASES):
         order = np.argsort(-reliability if turn == 0 else -(reliability + jitter[turn]), kind="stable")
         score, found, near = _around(evidence[order], rows[:, order])

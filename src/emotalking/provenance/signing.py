@@ -151,7 +151,9 @@ class _Unsigned:
     """Leaves files unsigned, and records it once, beside the avatar or, where it has no file, beside the output."""
 
     def __init__(self, output: Path, origin: Origin) -> None:
-        self._output, self._origin, self._recorded = output, origin, False
+        self._output = output
+        self._origin = origin
+        self._recorded = False
 
     def __call__(self, content: Path, signed: Path, path: Path) -> bool:
         """Record at the first file.

@@ -80,7 +80,10 @@ def _is_sound(path: Path) -> bool:
 
 def _search_video(path: Path, seconds: float | int | None) -> MarkReport:
     """Search piece by piece."""
-    pieces, piece, first, frames = _Pieces(), Piece(), None, 0
+    pieces = _Pieces()
+    piece = Piece()
+    first = None
+    frames = 0
     for time, frame in track(decode_frames(path), "search for the mark"):
         first = time if first is None else first
         if seconds is not None and time - first >= seconds:

@@ -80,7 +80,12 @@ class Plot:
 
 
 def line_plot(
-    x: ArrayLike, lines: Mapping[str, ArrayLike], xlabel: str = "", ylabel: str = "", height: float = 2.4, **axes: Any
+    x: ArrayLike,
+    lines: Mapping[str, ArrayLike],
+    xlabel: str = "",
+    ylabel: str = "",
+    height: float = 2.4,
+    **axes: object,
 ) -> Plot:
     """One line a name over the same ``x``, with a legend.
 
