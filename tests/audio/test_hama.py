@@ -45,37 +45,22 @@ def talk(seconds: float) -> np.ndarray:
     return (0.1 * loud * voice + 1e-3 * np.random.default_rng(0).normal(size=len(t))).astype(np.float32)
 
 
-def packed(entries: list[tuple[str, np.ndarray]], *, type_: int = 0, grow: int = 0) -> bytes:
+def packed(entries: list[tuple[str, np.ndarray]], *, type_: int = 0) -> bytes:
     """A weight file."""
     head, data = b"HAMAPK\x01\x02" + struct.pack("<I", len(entries)), b""
     for name, value in entries:
         encoded = name.encode()
         head += struct.pack("<H", len(encoded)) + encoded + struct.pack("<BB", type_, value.ndim)
-        head += struct.pack(f"<{value.ndim}I", *value.shape) + struct.pack("<QQ", len(data), value.nbytes + grow)
+        head += struct.pack(f"<{value.ndim}I", *value.shape) + struct.pack("<QQ", len(data), value.nbytes)
         data += value.tobytes()
     return head + bytes(-len(head) % 16) + data
 
 
-def test_reader_reads_what_is_there_and_refuses_the_rest() -> None:
+def test_tensors_are_read_by_name_and_type() -> None:
     value = np.arange(6, dtype=np.float32).reshape(2, 3)
-    good = packed([("a", value), ("b", value + 1)])
-    tensors = parse_tensors(good)
+    tensors = parse_tensors(packed([("a", value), ("b", value + 1)]))
     assert np.array_equal(tensors["a"], value) and np.array_equal(tensors["b"], value + 1)
     assert np.array_equal(parse_tensors(packed([("h", value.astype(np.float16))], type_=1))["h"], value)
-    bad = {
-        "not a HAMAPK": b"RIFF" + good[4:],
-        "cut short": good[:20],
-        "tensors": good[:8] + struct.pack("<I", 10**6) + good[12:],
-        "does not fit": good[:-4],
-        "of type 7": packed([("a", value)], type_=7),
-        "'a'": packed([("a", value)], grow=4),
-        "name of": good[:12] + struct.pack("<H", 60000) + good[14:],
-    }
-    for message, content in bad.items():
-        with pytest.raises(ValueError, match=message):
-            parse_tensors(content)
-    with pytest.raises(ValueError, match="does not fit"):
-        parse_tensors(packed([("a", value), ("a", value)]))
 
 
 @needs_hama
