@@ -157,7 +157,7 @@ def _numbering(files: SubjectFiles) -> Iterator[Finding]:
             yield Finding("error", _CAMERAS, what, "list each frame once")
     known = set(train) | set(val)
     gaps = set(range(max(known, default=-1) + 1)) - known
-    if gaps or min(known, default=0) < 0:
+    if gaps:
         what = f"{len(gaps)} frame numbers are missing ({ranges(gaps)})"
         yield Finding("error", _CAMERAS, what, "renumber the frames 0..N-1")
     if not train:
@@ -219,10 +219,10 @@ def _view_of_face(subject: Subject) -> Iterator[Finding]:
         (off > np.linalg.norm(upward, axis=1), "warning", "the cameras' head is not where the face is", again),
     )
     for wrong, severity, what, remedy in odd:
-        if len(wrong) and wrong.mean() > MOST_ODD:
+        if wrong.mean() > MOST_ODD:
             yield Finding(severity, _CAMERAS, f"{what} in {int(wrong.sum())} of {len(wrong)} frames", remedy)
     scale = np.linalg.norm(eyes, axis=1) * views[:, 2, 3] / (subject.focal * EYE_DISTANCE)
-    if len(scale) and not 0.5 < np.median(scale) < 2.0:
+    if not 0.5 < np.median(scale) < 2.0:
         what = f"the head is {np.median(scale):.2f} times as large as a head of this layout"
         remedy = f"scale the world so that the eyes are about {EYE_DISTANCE} apart (the tracker's units over 10)"
         yield Finding("error", _CAMERAS, what, remedy)
@@ -236,14 +236,10 @@ def _landmarks(subject: Subject) -> Iterator[Finding]:
     if len(lost):
         what = f"no face in {len(lost)} of {subject.num_frames} frames ({ranges(lost)})"
         yield Finding("warning", where, what, "neighbouring frames replace them: cut long gaps out of the clip")
-    points = track.points[track.detected]
-    if not np.isfinite(points).all():
-        yield Finding("error", where, "values that are not finite", "'emotalking import' tracks the face again")
-    else:
-        low, high = points.mean(1).min(0, initial=np.inf), points.mean(1).max(0, initial=-np.inf)
-        if (low < 0).any() or (high > [subject.width, subject.height]).any():
-            remedy = "give pixels (x, y) of the images in ori_imgs"
-            yield Finding("error", where, "faces outside the image", remedy)
+    middles = track.points[track.detected].mean(1)
+    if (middles < 0).any() or (middles > [subject.width, subject.height]).any():
+        remedy = "give pixels (x, y) of the images in ori_imgs"
+        yield Finding("error", where, "faces outside the image", remedy)
     if track.shape is None:
         what = "no tracked 3-D face shape, so no emotion stage and no start on the face's surface"
         yield Finding("note", "landmarks.npz", what, _IMPORT)
