@@ -16,7 +16,7 @@ from emotalking.models.avatar import Avatar
 from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
 from emotalking.report.contact_sheet import circumplex_sheet
-from emotalking.report.images import ERROR_GAIN, error_map, fit_width
+from emotalking.report.images import ERROR_GAIN, error_map, fit_width, grid
 
 STRIP = 8
 """Consecutive frames in a strip."""
@@ -56,7 +56,7 @@ def of_reconstruction(
         found.append(NamedImage(f"self_{name}", np.concatenate(panels, 1), caption))
     run = _liveliest(subject.mouth_opening[indices], STRIP)
     shown, box = pairs(run), face_box(subject, indices[run])
-    strip = np.concatenate([face_strip([pair[row] for pair in shown], box) for row in range(2)])
+    strip = grid([[pair[row][box.index] for pair in shown] for row in range(2)], _CELL)
     caption = f"frames {indices[run][0]}-{indices[run][-1]} in a row: recorded above, avatar beneath"
     return [*found, NamedImage("self_strip", strip, caption)]
 
@@ -66,7 +66,8 @@ def of_speech(
 ) -> NamedImage:
     """A strip of consecutive frames of a spoken sound; ``poses``: the subject's frame under each frame of it."""
     stored = [frame for _, frame in sorted(frames.items()) if frame is not None]
-    strip = face_strip(stored, face_box(subject, poses[sorted(frames)]))
+    box = face_box(subject, poses[sorted(frames)])
+    strip = grid([[frame[box.index] for frame in stored]], _CELL)
     return NamedImage(f"cross_{number}", strip, f"{name}: frames {min(frames)}-{max(frames)} in a row")
 
 
@@ -90,11 +91,6 @@ def face_box(subject: Subject, indices: Int64[np.ndarray, " n"]) -> Box:
     side = int(min(1.1 * (high - low).max(), subject.width, subject.height))
     left, top = np.clip((low + high) / 2 - side / 2, 0, np.array([subject.width, subject.height]) - side).astype(int)
     return Box(int(top), int(left), int(top) + side, int(left) + side)
-
-
-def face_strip(frames: Sequence[UInt8[np.ndarray, "H W 3"]], box: Box) -> UInt8[np.ndarray, "h w 3"]:
-    """The part ``box`` of ``frames`` side by side."""
-    return np.concatenate([fit_width(frame[box.index], _CELL) for frame in frames], 1)
 
 
 def loudest_stretch(samples: Float[np.ndarray, " S"], count: int, fps: float | int) -> range:
