@@ -139,8 +139,6 @@ def test_sizes_names_and_parts_that_do_not_fit(actor_subject: Subject, systems: 
     other = open_system("small", str(small), actor_subject, CPU)
     with pytest.raises(UserError, match="small .* shows frames of 48x32 and the subject is 64x64"):
         compare(actor_subject, [*systems, other], EvaluationModels.none())
-    with pytest.raises(UserError, match="two systems are called bad"):
-        compare(actor_subject, [systems[0], systems[0]], EvaluationModels.none())
     one = noisy(actor_subject, tmp_path / "one", 1.0, 2)
     (one / "2.png").unlink()
     (one / "1.png").unlink()

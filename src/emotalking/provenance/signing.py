@@ -24,6 +24,7 @@ from emotalking.errors import InputError
 from emotalking.io.files import Finish, is_special, write_bytes
 from emotalking.io.images import encode_image
 from emotalking.io.reading import parse_json, reading, reason
+from emotalking.options import Provenance
 from emotalking.progress import doing
 from emotalking.provenance.certificates import Credentials, credentials, own_certificates
 from emotalking.provenance.manifest import ORIGIN, TOOL, Origin, definition
@@ -40,7 +41,7 @@ _SETTINGS = {
 _logger = logging.getLogger("emotalking")
 
 
-def finisher(output: str | Path, origin: Origin, provenance: str = "on") -> Finish:
+def finisher(output: str | Path, origin: Origin, provenance: Provenance = "on") -> Finish:
     """Last step of an output's files (:func:`emotalking.io.files.replacing`), made before the work begins.
 
     Args:
@@ -50,10 +51,7 @@ def finisher(output: str | Path, origin: Origin, provenance: str = "on") -> Fini
 
     Raises:
         InputError: the signing key cannot be used.
-        ValueError: ``provenance`` is neither.
     """
-    if provenance not in ("on", "off"):
-        raise ValueError(f"provenance: expected on or off, got {provenance!r}")
     if provenance == "off":
         return _Unsigned(Path(output), origin)
     library = _library()
