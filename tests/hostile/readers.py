@@ -59,8 +59,8 @@ from emotalking.train.context import Context
 from emotalking.train.many import SubjectResult, TrainManyResult, make_page, with_record
 from emotalking.train.optim import gaussian_optimizer, network_optimizer
 from emotalking.train.presets import preset
+from emotalking.train.sampler import FrameSampler
 from emotalking.train.step import Stage
-from emotalking.train.targets import FrameSampler
 from emotalking.tts.base import TimedLabel, Utterance
 from emotalking.tts.timing import read_times, write_times
 

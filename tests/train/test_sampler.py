@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from emotalking.train.targets import FrameSampler, blink_window, lips_part_window, opening_window
+from emotalking.train.sampler import FrameSampler, blink_window, lips_part_window, opening_window
 
 
 def test_every_frame_once_a_round() -> None:

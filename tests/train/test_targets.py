@@ -14,7 +14,9 @@ from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.frame import emotion_share
 from emotalking.data.labels import Label
 from emotalking.emotion.generator import GeneratedFaces
-from emotalking.train.data import TrainingData, class_mask
+from emotalking.ops.box import Box
+from emotalking.train.data import TrainingData, class_mask, face_boxes
+from emotalking.train.run import emotion_generator
 from emotalking.train.targets import EmotionalTargets, Target
 
 
@@ -116,3 +118,18 @@ def test_a_frame_whose_face_was_lost_is_no_target(actor_subject: Subject) -> Non
     draw = torch.Generator().manual_seed(0)
     frames = {frame for frame, _, _ in taken(targets(partly, draw, batch=1), draw, 40)}
     assert frames and not np.isin(partly.indices[sorted(frames)], lost).any()
+
+
+def test_what_lies_outside_the_boxes_does_not_matter(data: TrainingData) -> None:
+    boxes = face_boxes(data.points, data.size)
+    whole, boxed = (
+        EmotionalTargets(data, emotion_generator(data), torch.Generator().manual_seed(5), va_limit=1.0, **more)
+        for more in ({"real_share": 0.3}, {"real_share": 0.3, "boxes": boxes})
+    )
+    for _ in range(8):
+        (frame, wanted), (same, target) = whole.draw(0), boxed.draw(0)
+        assert frame == same and torch.equal(target.va, wanted.va)
+        wanted = wanted.inside(Box(*boxes[frame].tolist()))
+        assert target.image.shape == wanted.image.shape != data.image(frame).shape
+        for ours, theirs in zip(target.cut_out(), wanted.cut_out(), strict=True):
+            assert (ours - theirs).abs().mean() < 1e-3

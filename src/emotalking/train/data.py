@@ -185,10 +185,12 @@ class TrainingData:
         images: Float[Tensor, "B H W 3"],
         labels: UInt8[Tensor, "B H W"],
         coverage: Float[Tensor, "B H W"],
+        rows: slice = slice(None),
+        columns: slice = slice(None),
     ) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W"]]:
-        """:meth:`cut_out` of images that show something else before the same background as recorded ``frames``."""
+        """:meth:`cut_out` of images that show something else before the background of some pixels of ``frames``."""
         covered = coverage * ~class_mask(labels, Label.MOUTH)
-        through = self.behind(frames) * (1.0 - covered)[..., None]
+        through = self.behind(frames, rows, columns) * (1.0 - covered)[..., None]
         colours = (images - through).clamp_min(0.0)
         return torch.minimum(colours, covered[..., None]), covered
 

@@ -1,19 +1,21 @@
 """Frames and targets of training steps: curricula (docs/paper.md 8) and frames with a commanded emotion."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int32, Int64, UInt8
 from torch import Tensor
 
 from emotalking.data.frame import emotion_share
 from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator
+from emotalking.emotion.mesh_warp.warp import MeshWarp
+from emotalking.ops.box import Box
 from emotalking.train.config import FaceStageConfig
-from emotalking.train.data import TrainingData, class_mask, random_index
+from emotalking.train.data import TrainingData, class_mask
+from emotalking.train.sampler import FrameSampler, blink_window, opening_window
 
 
 @dataclass(frozen=True)
@@ -27,77 +29,6 @@ class GeneratorChoice:
     """Hash of the file that it was read from; a run resumes only with the same one."""
     licences: dict[str, str] = field(default_factory=dict)
     """Licences of what it rests on, beyond this package."""
-
-
-class FrameSampler:
-    """Draws frames without replacement; a constrained draw comes from the frames that qualify.
-
-    Upstream redraws until a frame qualifies and can spin forever; here a constraint without frames is ignored.
-    """
-
-    def __init__(self, count: int, generator: torch.Generator, useful: Bool[np.ndarray, "F"] | None = None) -> None:
-        """``count`` frames; of these only ``useful`` ones are drawn without constraint, if there are any."""
-        if count < 1:
-            raise ValueError("count must be at least 1 frame")
-        self._frames = np.arange(count)
-        if useful is not None and useful.any():
-            self._frames = np.flatnonzero(useful)
-        self._generator = generator
-        self._queue: list[int] = []
-
-    def draw(self, qualifying: Bool[np.ndarray, "F"] | None = None) -> int:
-        """The next frame; one of ``qualifying`` if it is given and not empty."""
-        if qualifying is not None and qualifying.any():
-            candidates = np.flatnonzero(qualifying)
-            return int(candidates[random_index(len(candidates), self._generator)])
-        if not self._queue:
-            order = torch.randperm(len(self._frames), generator=self._generator).numpy()
-            self._queue = self._frames[order].tolist()
-        return self._queue.pop()
-
-    def state_dict(self) -> dict[str, list[int]]:
-        """State that a resumed run needs (the generator is saved once, by the trainer)."""
-        return {"queue": list(self._queue)}
-
-    def load_state_dict(self, state: dict[str, Sequence[int]]) -> None:
-        """Inverse of :meth:`state_dict`.
-
-        Raises:
-            ValueError: a frame that is none of those that are drawn.
-        """
-        self._queue = [int(frame) for frame in state["queue"]]
-        if not set(self._queue) <= set(self._frames.tolist()):
-            raise ValueError("a frame in the queue that the training does not have")
-
-
-def opening_window(opening: np.ndarray, progress: float) -> Bool[np.ndarray, "F"]:
-    """Face warm-up: mouth openings within +-20 % of the range around a centre that slides upward with ``progress``.
-
-    Args:
-        opening: inner-lip opening of each frame in pixels, [F]; NaN where no face was found.
-        progress: iteration / 40,000 of the paper's schedule, in [0, 1].
-    """
-    low, high = float(np.nanmin(opening)), float(np.nanmax(opening))
-    span = high - low
-    centre = low + 0.2 * span + progress * span
-    return np.abs(opening - centre) <= 0.2 * span
-
-
-def blink_window(blink: np.ndarray, progress: float) -> Bool[np.ndarray, "F"]:
-    """Face motion: blink strength in [t - 0.15, t + 0.3] with t = ``progress``."""
-    return (blink >= progress - 0.15) & (blink <= progress + 0.3)
-
-
-def lips_part_window(au25: np.ndarray, progress: float | None) -> Bool[np.ndarray, "F"]:
-    """Mouth: the most open frames in warm-up (``progress`` None), then a window that widens downward to AU25's p25.
-
-    Args:
-        au25: clipped at its 95th percentile, so that the most open frames are 5 % of all.
-    """
-    top = float(au25.max())
-    if progress is None:
-        return au25 >= top
-    return au25 >= top - progress * (top - float(np.percentile(au25, 25.0)))
 
 
 BATCH = 8
@@ -134,6 +65,12 @@ class Target(NamedTuple):
             return self.cut[..., :3], self.cut[..., 3]
         head = class_mask(self.labels, Label.HEAD, Label.HAIR).to(self.image.dtype)
         return self.image * head[..., None], head
+
+    def inside(self, box: Box) -> "Target":
+        """What a box shows."""
+        window = slice(None), *box.index
+        boxed = (None if part is None else part[window] for part in (self.normals, self.compared, self.cut))
+        return Target(self.image[window], self.labels[window], self.va, *boxed)
 
 
 def original(data: TrainingData, frame: int, *, normals: bool = False, soft_outline: bool = True) -> Target:
@@ -186,6 +123,7 @@ class EmotionalTargets:
         normals: give normal maps too, where the subject has them.
         soft_outline: cut head and hair out by their coverage of each pixel; no: at the label map's edge.
         ahead: on a GPU, make them while the steps before them run.
+        boxes: what steps take of the training frames and then of ``expressions``; None: all.
     """
 
     def __init__(
@@ -201,6 +139,7 @@ class EmotionalTargets:
         normals: bool = False,
         soft_outline: bool = True,
         ahead: bool = False,
+        boxes: Int32[Tensor, "G 4"] | None = None,
     ) -> None:
         self._expressions = expressions
         self._expression_share = expression_share
@@ -211,6 +150,7 @@ class EmotionalTargets:
         self._real_share = real_share
         self._normals = normals
         self._soft_outline = soft_outline
+        self._boxes = boxes
         # Without landmarks no expression can be given to a frame.
         found = torch.isfinite(data.points).flatten(1).all(1).cpu().numpy()
         self._share = emotion_share(data.conditions.viewmats.cpu().numpy())
@@ -278,26 +218,30 @@ class EmotionalTargets:
         if commanded:
             frames = torch.tensor([draw.frame for draw in commanded], device=data.device)
             va = torch.tensor([draw.va for draw in commanded], device=data.device)
+            window = self._window(frames)
+            rows, columns = window.index
+            normals = data.normal_map(frames) if self._normals else None
             with torch.no_grad():
                 faces = self._maker(
-                    data.images[frames].float() / 255.0,
-                    data.points[frames],
-                    data.labels[frames],
+                    data.images[frames, rows, columns].float() / 255.0,
+                    data.points[frames] - data.points.new_tensor([window.left, window.top]),
+                    data.labels[frames, rows, columns],
                     data.conditions.viewmats[frames],
                     va,
-                    data.normal_map(frames) if self._normals else None,
-                    data.coverage[frames].float() / 255.0 if self._soft_outline else None,
+                    None if normals is None else normals[:, rows, columns],
+                    data.coverage[frames, rows, columns].float() / 255.0 if self._soft_outline else None,
                 )
                 cut = None
                 if faces.coverage is not None:
-                    cut = _joined(data.freed(frames, faces.images, faces.labels, faces.coverage))
+                    cut = _joined(data.freed(frames, faces.images, faces.labels, faces.coverage, rows, columns))
             if faces.kept is not None:  # Such a frame keeps its recorded emotion.
                 va = torch.where(faces.kept[:, None], data.conditions.va[frames], va)
             for row, draw in enumerate(commanded):
                 pick = slice(row, row + 1)
                 surface = None if faces.normals is None else faces.normals[pick]
                 layer = None if cut is None else cut[pick]
-                made[draw] = Target(faces.images[pick], faces.labels[pick], va[pick], surface, cut=layer)
+                target = Target(faces.images[pick], faces.labels[pick], va[pick], surface, cut=layer)
+                made[draw] = target.inside(self._box(draw.frame).shifted(-window.left, -window.top))
         targets = [made[draw] if draw in made else self._recorded(draw.frame) for draw in draws]
         event: torch.cuda.Event | None = None
         if self._side is not None:
@@ -305,10 +249,22 @@ class EmotionalTargets:
             event.record(self._side)
         return [(target, event) for target in targets]
 
+    def _box(self, frame: int) -> Box:
+        return Box.whole(*self._data.size) if self._boxes is None else Box(*self._boxes[frame].tolist())
+
+    def _window(self, frames: Int64[Tensor, " B"]) -> Box:
+        """What the generator edits of frames: on a CPU, where the mesh warp takes time for each pixel, their boxes."""
+        if self._boxes is None or frames.device.type != "cpu" or not isinstance(self._maker, MeshWarp):
+            return Box.whole(*self._data.size)
+        boxes = self._boxes[frames]
+        return Box(*boxes[:, :2].amin(0).tolist(), *boxes[:, 2:].amax(0).tolist())
+
     def _recorded(self, frame: int) -> Target:
         if self._expressions is None or frame < self._data.count:
-            return original(self._data, frame, normals=self._normals, soft_outline=self._soft_outline)
-        return self._expressions.target(frame - self._data.count, normals=self._normals)
+            target = original(self._data, frame, normals=self._normals, soft_outline=self._soft_outline)
+        else:
+            target = self._expressions.target(frame - self._data.count, normals=self._normals)
+        return target if self._boxes is None else target.inside(self._box(frame))
 
     def state_dict(self) -> dict[str, Any]:
         """State that a resumed run needs; images are generated again."""

@@ -17,12 +17,12 @@ from emotalking.models.motion import FaceCanonical
 from emotalking.ops.composite import over
 from emotalking.ops.geometry import crop_intrinsics
 from emotalking.train.context import Context
-from emotalking.train.data import as_index, as_slices, boxes_around, equal_sized, face_boxes
+from emotalking.train.data import as_index, boxes_around, equal_sized, face_boxes
 from emotalking.train.emotion_pretraining import pretrain_emotion
 from emotalking.train.optim import FactorSchedule, network_factor, network_optimizer
 from emotalking.train.rendered_maps import normal_channels, normal_terms
 from emotalking.train.step import GraphKey, Stage, StepInputs
-from emotalking.train.targets import EmotionalTargets, Target
+from emotalking.train.targets import EmotionalTargets
 
 
 class EmotionStage(Stage):
@@ -50,6 +50,12 @@ class EmotionStage(Stage):
         super().__init__(context, self.settings.iterations)
         self._maker = maker
         expressions, data = context.expressions, context.data
+        clips = [data] if expressions is None else [data, *expressions.clips]
+        boxes = [face_boxes(clip.points, clip.size) for clip in clips]
+        if context.own_kernels:
+            boxes = _graph_boxes(boxes, [clip.size for clip in clips])
+        self._boxes = torch.cat(boxes)
+        """Of the training frames, then of the expressions', as all conditions here."""
         self.targets = EmotionalTargets(
             data,
             maker,
@@ -61,6 +67,7 @@ class EmotionStage(Stage):
             normals=self.settings.losses.normals,
             soft_outline=context.config.face.soft_outline,
             ahead=context.own_kernels,
+            boxes=self._boxes,
         )
         context.head.requires_grad_(False)
         self.network = context.head.emotion.requires_grad_(True)
@@ -68,12 +75,6 @@ class EmotionStage(Stage):
         self._schedule = FactorSchedule(self.optimizers["networks"])
         self._canonical: FaceCanonical | None = None
         """Constants of the frozen face, once its weights are loaded."""
-        clips = [data] if expressions is None else [data, *expressions.clips]
-        boxes = [face_boxes(clip.points, clip.size) for clip in clips]
-        if context.own_kernels:
-            boxes = _graph_boxes(boxes, [clip.size for clip in clips])
-        self._boxes = torch.cat(boxes)
-        """Of the training frames, then of the expressions', as all conditions here."""
         layout, weights = data.layout, self.settings.losses
         loops = {"lips": [layout.lips_outer], "eyes": [layout.eye_loop(side) for side in ("right", "left")]}
         self._parts = {name: getattr(weights, name) for name in loops if getattr(weights, name)}
@@ -98,15 +99,13 @@ class EmotionStage(Stage):
             )
 
     def inputs(self, iteration: int) -> tuple[GraphKey, StepInputs]:
-        """See :class:`Stage`. The target is cut to the face's box."""
+        """See :class:`Stage`."""
         context, losses = self.context, self.settings.losses
-        frame, whole = self.targets.draw(iteration)
-        _, rows, columns = window = as_slices(self._boxes[frame])
-        boxed = (None if part is None else part[window] for part in (whole.normals, whole.compared, whole.cut))
-        target = Target(whole.image[window], whole.labels[window], whole.va, *boxed)
+        frame, target = self.targets.draw(iteration)
         patches = sync = None
         if losses.lpips_due(iteration, self.iterations):
-            patches = context.draw_patches(iteration, losses, (columns.stop - columns.start, rows.stop - rows.start))
+            height, width = target.labels.shape[1:]
+            patches = context.draw_patches(iteration, losses, (width, height))
         if context.sync is not None and losses.sync and context.sync.due(iteration, 0, self.iterations):
             sync = context.sync.source.draw(context.generator)
         inputs = StepInputs(frame, context.backdrop(), target=target, patches=patches, sync=sync)

@@ -16,8 +16,8 @@ from emotalking.train.context import Context
 from emotalking.train.data import TrainingData, lip_window
 from emotalking.train.optim import SH_REST_SLOWER, FactorSchedule, gaussians_factor
 from emotalking.train.prune import drop_unseen
+from emotalking.train.sampler import FrameSampler
 from emotalking.train.step import GraphKey, Stage, StepInputs
-from emotalking.train.targets import FrameSampler
 
 
 class FinetuneStage(Stage):

@@ -15,10 +15,10 @@ from emotalking.models.gaussians import raw_scales_of
 from emotalking.train.context import Context, composite_over
 from emotalking.train.data import LIP_MARGIN, as_index, equal_sized, lip_boxes, size_of
 from emotalking.train.densify import green_gaussians
+from emotalking.train.sampler import FrameSampler, lips_part_window
 from emotalking.train.stages.branch import BranchLearner
 from emotalking.train.step import GraphKey, Stage, StepInputs
 from emotalking.train.sync_source import SyncWindow
-from emotalking.train.targets import FrameSampler, lips_part_window
 
 LEAST_MOUTH = 20 / 512**2
 """Share of a frame that the inside of the mouth must have to be of use to its stage: upstream's 20 pixels of frames of
