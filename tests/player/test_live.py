@@ -34,7 +34,7 @@ class Injected:
 
     def window(self, frame: int, fps: Fraction) -> PendingWindow:
         value = self.track.windows(frame, frame + 1, fps, self.total)[0]
-        return PendingWindow(lambda windows: [window.value for window in windows], None, value)
+        return PendingWindow(value)
 
 
 @pytest.mark.parametrize("background", [None, "transparent"])

@@ -171,4 +171,4 @@ class HamaWindows:
     def window(self, frame: int, fps: Fraction) -> PendingWindow:
         """The window of a frame."""
         whole = len(self._sound) // STRIDE * STRIDE
-        return PendingWindow(self._network, _Heard(self._sound[:whole], self._first, frame, fps))
+        return PendingWindow(None, self._network, _Heard(self._sound[:whole], self._first, frame, fps))

@@ -6,6 +6,7 @@ The embedded audio features: no network, no language, no download. One column ("
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -24,6 +25,7 @@ WINDOW = 400
 FFT = 512
 LOWEST_HZ, HIGHEST_HZ = 60.0, 7600.0
 PREEMPHASIS = 0.97
+_HANN = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
 
 _AUDIBLE = 10.0 ** (-50 / 10)
 """Steps weaker than this, relative to the loudest one, do not enter the level."""
@@ -74,6 +76,7 @@ def triangles(
     return np.maximum(0.0, np.minimum(rise, fall))
 
 
+@cache
 def mel_filterbank() -> Float[np.ndarray, "channels bins"]:
     """Weights of the channels over the power spectrum.
 
@@ -103,22 +106,20 @@ def mel_spectra(chunks: Iterable[Float[np.ndarray, " n"]]) -> MelSpectra:
     """
     powers, squares = GrowingRows(CHANNELS), [np.zeros(0, np.float32)]
     counted = Counted(chunks)
-    for power, square in _iter_mel(counted):
+    for windows in iter_windows(counted, WINDOW, HOP, (WINDOW - HOP) // 2):
+        power, square = mel_power(windows)
         powers.append(power)
         squares.append(square)
     return MelSpectra(powers, np.concatenate(squares), counted.samples)
 
 
-def _iter_mel(
-    counted: "Counted",
-) -> Iterator[tuple[Float[np.ndarray, "steps channels"], Float[np.ndarray, " steps"]]]:
-    """Power and mean square of :func:`mel_spectra`, some hundred steps at a time."""
-    filters = mel_filterbank()
-    hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
-    for windows in iter_windows(counted, WINDOW, HOP, (WINDOW - HOP) // 2):
-        frames = windows * hann
-        power = np.abs(np.fft.rfft(frames, FFT)) ** 2
-        yield (power @ filters.T).astype(np.float32), ((frames**2).sum(-1) / (hann**2).sum()).astype(np.float32)
+def mel_power(
+    windows: Float[np.ndarray, "steps window"],
+) -> tuple[Float[np.ndarray, "steps channels"], Float[np.ndarray, " steps"]]:
+    """Power in the channels and mean square of windows of the pre-emphasised signal, float32."""
+    frames = windows * _HANN
+    power = np.abs(np.fft.rfft(frames, FFT)) ** 2 @ mel_filterbank().T
+    return power.astype(np.float32), ((frames**2).sum(-1) / (_HANN**2).sum()).astype(np.float32)
 
 
 class Counted:

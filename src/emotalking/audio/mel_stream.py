@@ -1,14 +1,13 @@
 """Log-mel features of sound while it comes in, normalised by what was heard so far."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from emotalking.audio.mel import CHANNELS, FFT, HOP, PREEMPHASIS, WINDOW, mel_filterbank, normalised_by
+from emotalking.audio.mel import CHANNELS, HOP, PREEMPHASIS, WINDOW, mel_power, normalised_by
 from emotalking.audio.recent import RecentRows
 from emotalking.audio.streams import FeatureStream, PendingWindow, known_window
 from emotalking.data.audio_features import AudioFeature
@@ -36,14 +35,11 @@ class MelWindows:
 
     def __init__(self, feature: AudioFeature, voice: RecentRows) -> None:
         self._feature, self._voice = feature, voice
-        self._filters = mel_filterbank().T
-        self._hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
         self._last = np.zeros(1, np.float32)
         self._signal = np.zeros(_LEAD, np.float32)
         self._rows = RecentRows(CHANNELS + 1, _KEPT)
         self._steps = 0
         self._samples = 0
-        self._frames: int | None = None
         self._finished = False
 
     def push(self, samples: Float[np.ndarray, " n"]) -> None:
@@ -69,7 +65,7 @@ class MelWindows:
         total = -(-self._samples * fps // 16000) if self._finished else None
         first = self._steps - len(self._rows.held)
         made = known_window(values, first, self._feature, frame, fps, lead=0, total=total)
-        return PendingWindow(_ready, None, made)
+        return PendingWindow(made)
 
     def _hear(self, signal: Float[np.ndarray, " n"]) -> None:
         """Measure the steps whose windows are there."""
@@ -85,12 +81,4 @@ class MelWindows:
 
     def _measured(self, signal: Float[np.ndarray, " n"]) -> Float[np.ndarray, "steps width"]:
         """Mel power and mean square of all windows in ``signal``."""
-        frames = np.lib.stride_tricks.sliding_window_view(signal, WINDOW)[::HOP] * self._hann
-        power = np.abs(np.fft.rfft(frames, FFT)) ** 2 @ self._filters
-        square = (frames**2).sum(-1, keepdims=True) / (self._hann**2).sum()
-        return np.concatenate([power, square], 1).astype(np.float32)
-
-
-def _ready(windows: Sequence[PendingWindow]) -> list[Float[Tensor, "8 C steps"]]:
-    """Log-mel windows are known at once."""
-    return [window.value for window in windows if window.value is not None]
+        return np.column_stack(mel_power(np.lib.stride_tricks.sliding_window_view(signal, WINDOW)[::HOP]))

@@ -21,21 +21,22 @@ from emotalking.errors import UserError
 class PendingWindow:
     """The audio encoder's window of a frame; its features are computed when it is needed, many windows at once."""
 
-    compute: "Callable[[Sequence[PendingWindow]], Sequence[Float[Tensor, '8 C steps']]]"
+    value: Float[Tensor, "8 C steps"] | None
+    """None: not computed yet."""
+    compute: "Callable[[Sequence[PendingWindow]], Sequence[Float[Tensor, '8 C steps']]] | None" = None
     """Values of windows that have this function in common."""
-    inputs: object
+    inputs: object = None
     """What ``compute`` needs; dropped afterwards."""
-    value: Float[Tensor, "8 C steps"] | None = None
 
 
 def resolved(windows: Sequence[PendingWindow]) -> list[Float[Tensor, "8 C steps"]]:
     """The windows' values; those that were not known are computed together."""
-    groups: dict[object, list[PendingWindow]] = {}
+    groups: dict[Callable[[Sequence[PendingWindow]], Sequence[Tensor]], list[PendingWindow]] = {}
     for window in dict.fromkeys(windows):
-        if window.value is None:
+        if window.value is None and window.compute is not None:
             groups.setdefault(window.compute, []).append(window)
-    for group in groups.values():
-        for window, value in zip(group, group[0].compute(group), strict=True):
+    for compute, group in groups.items():
+        for window, value in zip(group, compute(group), strict=True):
             window.value, window.inputs = value, None
     return [window.value for window in windows if window.value is not None]
 
