@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from emotalking.audio.tracks import FrameFeatures, StepFeatures
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.arrays import load_array, mapped_array
 from emotalking.io.audio import iter_audio
 from emotalking.io.files import replacing
@@ -31,11 +31,11 @@ def feature_track(
         name: of a row of ``data.audio_features.AUDIO_FEATURES``.
 
     Raises:
-        UserError: unknown features, features that only other programs compute, or a file that cannot be read.
+        InputError: unknown features, features that only other programs compute, or a file that cannot be read.
     """
     feature = audio_feature(name)
     if feature.module is None:
-        raise UserError(
+        raise InputError(
             f"'{feature.name}' audio features cannot be computed here: provide them for this sound as an .npy array of "
             f"shape [frames, {feature.steps}, {feature.channels}], or train the avatar with '{DEFAULT_FEATURE}', which "
             "needs no extra file."
@@ -65,20 +65,20 @@ def load_features(path: str | Path, name: str, fps: Fraction | float | int) -> F
     """Features of a recording that another program computed, one row per video frame; rows are read when needed.
 
     Raises:
-        UserError: the file is not a numeric array of shape [frames, steps, channels], or not all of it is finite.
+        InputError: the file is not a numeric array of shape [frames, steps, channels], or not all of it is finite.
     """
     path, feature = Path(path), audio_feature(name)
     with reading(path, "cannot be read as an .npy array of audio features", "extract it again"):
         values = load_array(path, mmap_mode="r")
     if values.shape[1:] != feature.shape or values.dtype.kind != "f":
         found = f"{values.dtype} {list(values.shape)}"
-        raise UserError(
+        raise InputError(
             f"{path} holds {found}, but '{feature.name}' features are floats of shape [frames, "
             f"{feature.steps}, {feature.channels}]."
         )
     for begin in range(0, len(values), _CHUNK):
         if not np.isfinite(values[begin : begin + _CHUNK]).all():
-            raise UserError(f"{path} holds numbers that are not finite from frame {begin} on: extract it again.")
+            raise InputError(f"{path} holds numbers that are not finite from frame {begin} on: extract it again.")
     return FrameFeatures(values, float(fps))
 
 

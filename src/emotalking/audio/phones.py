@@ -101,7 +101,7 @@ def track(chunks: Iterable[Float[np.ndarray, " n"]], feature: AudioFeature) -> S
         feature: the row of these features.
 
     Raises:
-        UserError: the package pocketsphinx is missing.
+        InputError: the package pocketsphinx is missing.
     """
     model = acoustic_model()
     spoken = [index for index, phone in enumerate(model.phones) if phone not in SILENT]

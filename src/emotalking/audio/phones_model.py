@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from emotalking.errors import MissingPackageError, UserError
+from emotalking.errors import InputError, MissingPackageError
 
 STREAMS = 3
 SCALE = 0.4
@@ -83,7 +83,7 @@ def acoustic_model() -> AcousticModel:
     """The model inside the installed package pocketsphinx.
 
     Raises:
-        UserError: the package is missing or its model is another than the one this was made for.
+        InputError: the package is missing or its model is another than the one this was made for.
     """
     package = importlib.util.find_spec("pocketsphinx")
     if package is None or not package.submodule_search_locations:
@@ -98,7 +98,7 @@ def read_model(folder: Path) -> AcousticModel:
     """A phonetically tied model of three streams from its folder.
 
     Raises:
-        UserError: a file is missing or is not of this kind.
+        InputError: a file is missing or is not of this kind.
     """
     try:
         _check_parameters((folder / "feat.params").read_text())
@@ -111,7 +111,7 @@ def read_model(folder: Path) -> AcousticModel:
         # The senones of context-independent phones are the first, phone after phone.
         own = weights[..., : states * len(phones)].reshape(*weights.shape[:2], len(phones), states)
     except (OSError, ValueError, IndexError) as error:
-        raise UserError(
+        raise InputError(
             f"{folder} holds no acoustic model that 'phones' audio features can use ({error}): install the published "
             "package pocketsphinx 5.1 again."
         ) from error

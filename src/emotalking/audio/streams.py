@@ -14,7 +14,7 @@ from torch import Tensor
 from emotalking.audio.tracks import StepFeatures
 from emotalking.audio.windows import FUTURE_FRAMES, PAST_FRAMES
 from emotalking.data.audio_features import AUDIO_FEATURES, AudioFeature, audio_feature
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 
 
 @dataclass(eq=False)
@@ -69,13 +69,13 @@ def feature_streams(name: str, device: torch.device) -> Callable[[], FeatureStre
     """What makes a stream of the features ``name`` for each utterance, computed on ``device``.
 
     Raises:
-        UserError: these features need the whole recording.
+        InputError: these features need the whole recording.
         MissingModelError: the package behind them is missing.
     """
     feature = audio_feature(name)
     if feature.streams is None:
         known = " and ".join(kind.name for kind in AUDIO_FEATURES.values() if kind.streams is not None)
-        raise UserError(
+        raise InputError(
             f"this avatar listens by '{feature.name}' audio features, which need a whole recording: only {known} come "
             "from a live stream, so train the avatar with one of them."
         )

@@ -10,7 +10,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from emotalking.audio.windows import FUTURE_FRAMES, PAST_FRAMES, audio_windows
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.rows import Rows
 
 _FAR = 4096
@@ -103,10 +103,10 @@ class FrameFeatures(FeatureTrack):
         """Frames at the features' own rate.
 
         Raises:
-            UserError: another rate is requested.
+            InputError: another rate is requested.
         """
         if abs(float(fps) - self.fps) > 1e-6:
-            raise UserError(f"these audio features were made for {self.fps:g} fps, not for {float(fps):g}.")
+            raise InputError(f"these audio features were made for {self.fps:g} fps, not for {float(fps):g}.")
         return len(self.values)
 
     def frames(self, indices: Integer[np.ndarray, " N"], fps: Fraction | float | int) -> Float[np.ndarray, "N steps C"]:

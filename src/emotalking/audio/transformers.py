@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from emotalking.audio.tracks import StepFeatures
 from emotalking.data.audio_features import AudioFeature
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.rows import GrowingRows, blocks
 from emotalking.networks.registry import WEIGHT_FILES, model_path
@@ -52,12 +52,12 @@ def track(chunks: Iterable[Float[np.ndarray, " n"]], feature: AudioFeature) -> S
         feature: the row of these features.
 
     Raises:
-        UserError: transformers or the model folder is missing, or the folder holds another model.
+        InputError: transformers or the model folder is missing, or the folder holds another model.
     """
     folder = model_path(feature.name)
     network = open_network(feature.name, folder)
     if network.width != feature.channels:
-        raise UserError(
+        raise InputError(
             f"the model in {folder} gives {network.width} numbers a step and '{feature.name}' "
             f"features have {feature.channels}: give the published folder."
         )
@@ -129,22 +129,22 @@ def open_network(kind: str, folder: Path) -> SpeechNetwork:
     """The network in ``folder``, frozen, on the GPU if there is one.
 
     Raises:
-        UserError: transformers is not installed, or the folder holds no model of ``kind`` ("hubert", "wav2vec2").
+        InputError: transformers is not installed, or the folder holds no model of ``kind`` ("hubert", "wav2vec2").
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'config.json'} cannot be read ({error}): give the published folder.") from error
+        raise InputError(f"{folder / 'config.json'} cannot be read ({error}): give the published folder.") from error
     if not isinstance(config, dict) or config.get("model_type") != kind:
-        raise UserError(f"{folder} is no {kind} model (config.json: model_type): give the published folder.")
+        raise InputError(f"{folder} is no {kind} model (config.json: model_type): give the published folder.")
     if config.get("feat_extract_norm") != "layer":
-        raise UserError(
+        raise InputError(
             f"{folder} normalises its first layer over the whole recording (feat_extract_norm: group), which cannot be "
             "computed in pieces: give one of the 'large' models."
         )
     path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if path is None:
-        raise UserError(f"{folder} holds neither {WEIGHT_FILES[0]} nor {WEIGHT_FILES[1]}: give the published folder.")
+        raise InputError(f"{folder} holds neither {WEIGHT_FILES[0]} nor {WEIGHT_FILES[1]}: give the published folder.")
     inner = _empty(kind, config)
     found = {
         _renamed(name.removeprefix(f"{kind}.")): tensor
@@ -168,7 +168,7 @@ def _empty(kind: str, config: dict[str, Any]) -> nn.Module:
     try:
         package = importlib.import_module("transformers")
     except ImportError as error:
-        raise UserError(
+        raise InputError(
             f"'{kind}' audio features need the package transformers: install it with 'pip install emotalking[hubert]'."
         ) from error
     family = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2"}[kind]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.config import AblationConfig, EvaluateConfig, Scenario
 from emotalking.evaluate.evaluation import evaluate
 from emotalking.evaluate.evaluation_models import find_expert
@@ -105,11 +105,11 @@ def make_plan(subject: Subject, options: AblationConfig, folder: Path) -> Plan:
     paper's weights, one without a sync expert a personal one.
 
     Raises:
-        UserError: an unknown variant, preset or setting.
+        InputError: an unknown variant, preset or setting.
     """
     unknown = [name for name in options.variants if name not in VARIANTS]
     if unknown or not options.variants:
-        raise UserError(f"there is no variant '{', '.join(unknown)}': choose among {', '.join(VARIANTS)}.")
+        raise InputError(f"there is no variant '{', '.join(unknown)}': choose among {', '.join(VARIANTS)}.")
     base, left_out = list(options.settings), {}
     config = override(preset(options.preset), base)
     trainer = None
@@ -140,7 +140,7 @@ def ablate(subject_folder: Path, folder: Path, options: AblationConfig, engine: 
         engine: runs the variants, and before them the trainings of the sync experts.
 
     Raises:
-        UserError: something cannot be used, or a variant failed (the others are finished first).
+        InputError: something cannot be used, or a variant failed (the others are finished first).
     """
     subject_folder, folder = subject_folder.absolute(), folder.absolute()
     subject = Subject.open(subject_folder)
@@ -172,7 +172,7 @@ def _run(jobs: Sequence[Job], engine: Engine) -> None:
     logs = {job.name: job.log for job in jobs}
     failed = [f"{one.name}: {one.why} (see {logs[one.name]})" for one in engine.run(jobs) if one.state == "failed"]
     if failed:
-        raise UserError(f"{'; '.join(failed)}: fix the reported error and rerun; what is finished is kept.")
+        raise InputError(f"{'; '.join(failed)}: fix the reported error and rerun; what is finished is kept.")
 
 
 def _train_expert(subject: Path, path: Path, steps: int | None, device: str, seed: int) -> None:
@@ -188,7 +188,7 @@ def _variant(
         with _named("the training"):
             train(subject, avatar, preset_name, device, settings, command=command)
     elif not is_up_to_date(avatar, subject, preset_name, settings):
-        raise UserError(
+        raise InputError(
             f"{avatar} was trained with other settings than this ablation's (remove it, or give another folder)."
         )
     given = {"expert": options.expert, "emotion-model": options.emotion_model, "lpips": options.lpips}
@@ -205,8 +205,8 @@ def _named(part: str) -> Iterator[None]:
     """Say of a failure in which part it was."""
     try:
         yield
-    except UserError as error:
-        raise UserError(f"{part} failed: {error}") from error
+    except InputError as error:
+        raise InputError(f"{part} failed: {error}") from error
 
 
 Column = tuple[Scenario, str]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.intervals import DRAWS, Interval
 from emotalking.evaluate.study import COLUMNS, KEY, NONE, QUESTIONS, Answer, Study
 from emotalking.report import Bold, Table
@@ -31,7 +31,7 @@ def read_answers(paths: Iterable[Path], study: Study) -> list[Answer]:
     """Answers of several files; a duplicate row counts once.
 
     Raises:
-        UserError: a file cannot be read, a row is malformed, or a participant answered a question twice, differently.
+        InputError: a file cannot be read, a row is malformed, or a participant answered a question twice, differently.
     """
     found: dict[tuple[str, int, str], Answer] = {}
     for path in paths:
@@ -40,19 +40,19 @@ def read_answers(paths: Iterable[Path], study: Study) -> list[Answer]:
                 rows = csv.DictReader(file)
                 for number, row in enumerate(rows, 2):
                     if number > MOST_ROWS:
-                        raise UserError(f"{path} has more than {MOST_ROWS} rows: give the answers of one study.")
+                        raise InputError(f"{path} has more than {MOST_ROWS} rows: give the answers of one study.")
                     try:
                         answer = Answer.of(row, study)
                     except ValueError as error:
                         if next(rows, None) is None and _is_torn(path):
                             _logger.warning("%s, line %d is torn and was left out (%s)", path, number, error)
                             break
-                        raise UserError(f"{path}, line {number}: {error}; give the file as it was saved.") from error
+                        raise InputError(f"{path}, line {number}: {error}; give the file as it was saved.") from error
                     key = (answer.participant, answer.group, answer.question)
                     if found.setdefault(key, answer).choice != answer.choice:
-                        raise UserError(f"{path}, line {number}: this participant has answered differently before.")
+                        raise InputError(f"{path}, line {number}: this participant has answered differently before.")
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{path} cannot be read as a table ({error}): give the answers' CSV file.") from error
+            raise InputError(f"{path} cannot be read as a table ({error}): give the answers' CSV file.") from error
     return list(found.values())
 
 
@@ -184,9 +184,9 @@ def read_results(folder: Path, files: Sequence[Path] = ()) -> Results:
         files: of answers; none: those that the server collected.
 
     Raises:
-        UserError: no study there, no answers, or answers cannot be read.
+        InputError: no study there, no answers, or answers cannot be read.
     """
     study, stored = Study.read(folder / KEY), folder / ANSWERS
     if not files and not stored.exists():
-        raise UserError(f"nobody has answered yet ({stored} is not there): serve the study, or name .csv files.")
+        raise InputError(f"nobody has answered yet ({stored} is not there): serve the study, or name .csv files.")
     return Results(study, read_answers(files or [stored], study))

@@ -14,7 +14,7 @@ from av.video.reformatter import Interpolation
 from jaxtyping import Float, Int64, UInt8
 
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import own_emotion
 from emotalking.evaluate.intervals import Interval, block_frames, bootstrap, paired_p
@@ -77,13 +77,13 @@ def common_frames(systems: Sequence[System], limit: int | None = None) -> Int64[
     """First ``limit`` held-out frames that all systems have.
 
     Raises:
-        UserError: there is none.
+        InputError: there is none.
     """
     available = [system.indices[system.indices >= 0] for system in systems]
     common = reduce(np.intersect1d, available)
     if len(common) == 0:
         spans = ", ".join(f"{s.name} {i.min()}-{i.max()}" for s, i in zip(systems, available, strict=True))
-        raise UserError(f"no held-out frame is shown by all systems ({spans}): give frames of the same part.")
+        raise InputError(f"no held-out frame is shown by all systems ({spans}): give frames of the same part.")
     return np.asarray(common[:limit], np.int64)
 
 
@@ -108,10 +108,10 @@ def compare(
         advance: called after every frame.
 
     Raises:
-        UserError: no system, no common frame, or frames of another size than the subject's.
+        InputError: no system, no common frame, or frames of another size than the subject's.
     """
     if not systems:
-        raise UserError("name a system.")
+        raise InputError("name a system.")
     fps = float(subject.fps)
     indices = common_frames(systems, limit)
     for system in systems:
@@ -184,12 +184,12 @@ def check_size(system: System, indices: Int64[np.ndarray, " N"], subject: Subjec
     """Refuse a system whose frames have another size than the subject's.
 
     Raises:
-        UserError: naming both.
+        InputError: naming both.
     """
     frame = next(system.frames(indices[:1]))
     height, width = frame.shape[:2]
     if (height, width) != (subject.height, subject.width):
-        raise UserError(
+        raise InputError(
             f"{system.name} ({system.path}) shows frames of {width}x{height} and the subject is {subject.width}x"
             f"{subject.height}: render it at the subject's size."
         )
@@ -224,7 +224,7 @@ def as_published(
         advance: called after every frame.
 
     Raises:
-        UserError: an odd width or height, which 4:2:0 video cannot hold.
+        InputError: an odd width or height, which 4:2:0 video cannot hold.
     """
     with tempfile.TemporaryDirectory(prefix="emotalking-") as scratch:
         truth = encode((subject.target(int(index)) for index in indices), Path(scratch) / "gt.mp4", subject.fps)
@@ -242,14 +242,14 @@ def encode(frames: Iterable[UInt8[np.ndarray, "H W 3"]], path: Path, fps: Fracti
     """Write frames as imageio's FFmpeg writer does with quality 8.
 
     Raises:
-        UserError: an odd width or height.
+        InputError: an odd width or height.
     """
     stream: Any = None
     with create_media(path, "mp4") as container:
         for frame in frames:
             height, width = frame.shape[:2]
             if height % 2 or width % 2:
-                raise UserError(
+                raise InputError(
                     f"the baseline cannot encode frames of {width}x{height}: its protocol needs even sizes."
                 )
             if stream is None:

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 
 from emotalking.data import Subject
 from emotalking.data.frame import to_runs
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.compare import Comparison, Row, common_frames, compare
 from emotalking.evaluate.estimator_error import THE_MODEL, error_cell, error_notes, error_of, error_record
 from emotalking.evaluate.evaluation_models import EvaluationModels
@@ -46,20 +46,20 @@ def run_comparison(
     """Open the systems, score them and write the report; arguments as for :func:`emotalking.api.compare`.
 
     Raises:
-        UserError: a system, start or model cannot be used, or ``folder`` cannot be made.
+        InputError: a system, start or model cannot be used, or ``folder`` cannot be made.
     """
     if frames is not None and frames < 1:
-        raise UserError(f"frames: expected at least 1, got {frames}.")
+        raise InputError(f"frames: expected at least 1, got {frames}.")
     unknown = next((name for name in start if name and name not in systems), None)
     if unknown is not None:
-        raise UserError(f"start: '{unknown}' is no system here; there are {', '.join(systems)}.")
+        raise InputError(f"start: '{unknown}' is no system here; there are {', '.join(systems)}.")
     make_folder(folder)
     subject = Subject.open(folder_of_subject)
     if len(subject.val_indices) == 0:
-        raise UserError(f"{subject.files.root} has no held-out frames (transforms_val.json is empty).")
+        raise InputError(f"{subject.files.root} has no held-out frames (transforms_val.json is empty).")
     if unseen is not None and (start or as_published):
         word = "a start" if start else "the published protocol"
-        raise UserError(f"{word} needs recorded frames, and with audio there are none: omit one of them.")
+        raise InputError(f"{word} needs recorded frames, and with audio there are none: omit one of them.")
     if unseen is not None:
         opened = [open_unseen(name, path, subject, device, unseen) for name, path in systems.items()]
         opened = to_same_length(opened, unseen, float(subject.fps), frames)

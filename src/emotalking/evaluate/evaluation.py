@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.config import EvaluateConfig, Scenario
 from emotalking.evaluate.estimator_error import error_record
 from emotalking.evaluate.evaluation_models import EvaluationModels
@@ -78,7 +78,7 @@ def evaluate(
         command: how it was called, for the report.
 
     Raises:
-        UserError: avatar and subject do not belong together (see ``held_out.check_pair``), a sound, expert or model
+        InputError: avatar and subject do not belong together (see ``held_out.check_pair``), a sound, expert or model
             cannot be used, or ``folder`` cannot be made.
     """
     make_folder(folder)
@@ -168,11 +168,11 @@ def reproduce(
         avatar, subject: where these lie now; None: where they lay then.
 
     Raises:
-        UserError: the report, or something that it needs, cannot be used; or ``folder`` holds that very report.
+        InputError: the report, or something that it needs, cannot be used; or ``folder`` holds that very report.
     """
     before = read_report(report_file)
     if folder.resolve() == report_file.resolve().parent:
-        raise UserError(f"{folder} holds the report that is to be reproduced: give another folder.")
+        raise InputError(f"{folder} holds the report that is to be reproduced: give another folder.")
     paths = (avatar or Path(before.options["avatar"]), subject or Path(before.options["subject"]))
     kept = report_file.parent / SPEECH
     if kept.is_dir():

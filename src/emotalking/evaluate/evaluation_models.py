@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from emotalking.data import Subject
 from emotalking.emotion.circumplex import PRESETS
 from emotalking.emotion.estimator import ActionUnitEmotion
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, open_expert
 from emotalking.networks.crops import crop
 from emotalking.networks.emonet import SIZE, EmoNetEstimator, emonet_square
@@ -139,7 +139,7 @@ def open_emotion_model(which: str, device: torch.device | str = "cpu") -> Emotio
     """The model of a choice in :data:`emotalking.preprocess.config.EMOTION_MODELS`.
 
     Raises:
-        UserError: there is no such model, or its checkpoint is missing.
+        InputError: there is no such model, or its checkpoint is missing.
     """
     check_choice("emotion model", which, EMOTION_MODELS)
     if not EMOTION_MODELS[which]:
@@ -255,7 +255,7 @@ class EvaluationModels:
             device: device of the networks.
 
         Raises:
-            UserError: a model that does not exist, or whose checkpoint is missing.
+            InputError: a model that does not exist, or whose checkpoint is missing.
         """
         device = torch.device(device)
         distance = _open_lpips(lpips)
@@ -303,7 +303,7 @@ def _open_sync(choice: str | None, subject: Subject | None, device: torch.device
 def _open_recogniser() -> tuple[IdentityModel | None, str]:
     try:
         return IdentityModel(FaceRecogniser()), ""
-    except UserError as error:
+    except InputError as error:
         return None, str(error).removesuffix(".")
 
 
@@ -315,4 +315,4 @@ def _open_lpips(which: str) -> Lpips | None:
     for backbone in BACKBONES:
         if backbone == which:
             return Lpips.open(backbone)
-    raise UserError(f"there is no LPIPS backbone '{which}': give auto, none, {', '.join(BACKBONES)}.")
+    raise InputError(f"there is no LPIPS backbone '{which}': give auto, none, {', '.join(BACKBONES)}.")

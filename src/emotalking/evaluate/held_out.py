@@ -13,7 +13,7 @@ from torch import Tensor
 from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
 from emotalking.emotion.tracks import EmotionTrack
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.measure import measure
 from emotalking.evaluate.metrics import Metric
@@ -46,33 +46,33 @@ def check_pair(avatar: Avatar, subject: Subject) -> None:
     the held-out ones has seen what it is to be scored on.
 
     Raises:
-        UserError: no held-out frames, splits that share frames, another size, another clip, another preparation of the
+        InputError: no held-out frames, splits that share frames, another size, another clip, another preparation of the
             clip, or an avatar that was trained on held-out frames.
     """
     root = subject.files.root
     if len(subject.val_indices) == 0:
-        raise UserError(f"{root} has no held-out frames (transforms_val.json is empty).")
+        raise InputError(f"{root} has no held-out frames (transforms_val.json is empty).")
     if (subject.width, subject.height) != (avatar.width, avatar.height):
-        raise UserError(
+        raise InputError(
             f"The avatar is {avatar.width}x{avatar.height} and the subject {subject.width}x{subject.height}: "
             "evaluate it on the subject that it was made from."
         )
     clips = [_clip_hash(record) for record in (avatar.metadata.get("subject"), subject.manifest)]
     if None not in clips and clips[0] != clips[1]:
-        raise UserError(f"The avatar was made from another clip than {root}: evaluate it on its own subject folder.")
+        raise InputError(f"The avatar was made from another clip than {root}: evaluate it on its own subject folder.")
     trained, poses_of_clip = avatar.viewmats, subject.viewmats
     if np.array_equal(trained, poses_of_clip[subject.train_indices]):
         return
     of_frame = {pose.tobytes(): index for index, pose in enumerate(poses_of_clip)}
     frames = [of_frame.get(pose.tobytes()) for pose in trained]
     if any(frame is None for frame in frames):
-        raise UserError(
+        raise InputError(
             f"The avatar's head poses are not those of {root} (another subject, or prepared again since the training): "
             "evaluate it on the folder that it was trained on, or train it again."
         )
     trained_on = np.intersect1d(np.array(frames, np.int64), subject.val_indices)
     if len(trained_on):
-        raise UserError(
+        raise InputError(
             f"The avatar was trained on {len(trained_on)} of the {len(subject.val_indices)} held-out frames of {root}"
             f" (the first is frame {trained_on[0]}), so no score on them would be honest: train it on the"
             " training frames alone."
@@ -193,7 +193,7 @@ def evaluate_held_out(avatar: Avatar, subject: Subject, limit: int | None = None
         emotion: with the frames' own valence/arousal; False leaves the emotion branch out.
 
     Raises:
-        UserError: as :func:`check_pair`.
+        InputError: as :func:`check_pair`.
     """
     check_pair(avatar, subject)
     indices = pick_frames(subject, limit, evenly=True)

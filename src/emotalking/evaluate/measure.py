@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.metrics import METRICS, Metric, missing, per_frame
 from emotalking.evaluate.observation import Condition, GroundTruth, Observation, RenderedFrame, RunObserver
@@ -81,11 +81,11 @@ def measure(
             error of the detector itself.
 
     Raises:
-        UserError: a frame has another size, or there are more or fewer frames than indices.
+        InputError: a frame has another size, or there are more or fewer frames than indices.
     """
     counts = [len(values) for values in (indices, va) if values is not None]
     if len(set(counts)) > 1:
-        raise UserError(f"there are {counts[1]} commanded emotions for {counts[0]} frames: give one for each.")
+        raise InputError(f"there are {counts[1]} commanded emotions for {counts[0]} frames: give one for each.")
     of_frame = {name: spec.of_frame for name, spec in METRICS.items() if spec.of_frame is not None}
     observer = RunObserver(subject, models, Condition(indices, samples, va, of_recording), of_frame)
     count = 0
@@ -94,7 +94,7 @@ def measure(
             count += 1
             observer.add(rendered)
         if counts and count != counts[0]:
-            raise UserError(f"there are {counts[0]} commanded emotions for {count} frames: give one for each.")
+            raise InputError(f"there are {counts[0]} commanded emotions for {count} frames: give one for each.")
         observation = observer.finish(frames.seconds if isinstance(frames, Stopwatch) else None)
         return Measurement(metrics_of(observation), observation)
     finally:
@@ -132,7 +132,7 @@ def _rendered(
         truths = (replace(truth, image=image) for truth, image in zip(truths, recorded, strict=True))
     for number, (frame, truth) in enumerate(zip_longest(frames, truths)):
         if frame is None or truth is None:
-            raise UserError(
+            raise InputError(
                 f"there are {'fewer' if frame is None else 'more'} frames than the {len(indices)} of"
                 f" {subject.files.root} that they are compared with: give one frame for each."
             )
@@ -147,7 +147,7 @@ def _checked(frame: FrameLike, number: int, subject: Subject, device: torch.devi
     """The frame as float32 in [0, 1] on ``device``."""
     height, width = int(frame.shape[0]), int(frame.shape[1])
     if (height, width) != (subject.height, subject.width):
-        raise UserError(
+        raise InputError(
             f"frame {number} is {width}x{height} and the subject {subject.files.root} {subject.width}x"
             f"{subject.height}: give frames of the subject's size."
         )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from emotalking.data import Subject
 from emotalking.data.frame import lip_gap
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.background import BackgroundObserver
 from emotalking.evaluate.evaluation_models import EmotionModel, EvaluationModels, Person, Prediction
 from emotalking.evaluate.faces import FaceDescriber, FaceObserver, FaceReference, Faces, MirroredFrames, runs_of
@@ -325,7 +325,7 @@ class RunObserver:
         if self._lips is not None and self._condition.samples is not None and found is not None:
             try:
                 sync = self._lips.scores(self._condition.samples)
-            except UserError as error:
+            except InputError as error:
                 lacks["sync"] = Lack(str(error), self._count)
         runs, step = self._runs(self._count)
         series = np.array(self._rows, np.float64).reshape(len(self._rows), len(self._per_frame)).T

@@ -33,7 +33,7 @@ def make_page(report: Report, folder: Path) -> Page:
         folder: where its images lie.
 
     Raises:
-        UserError: an image is missing or cannot be read.
+        InputError: an image is missing or cannot be read.
     """
     page = Page("Evaluation", _subtitle(report))
     page.text(f"Command: {report.command}")

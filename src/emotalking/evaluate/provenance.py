@@ -17,7 +17,7 @@ from jaxtyping import Int
 import emotalking
 from emotalking.data import Subject
 from emotalking.data.frame import to_runs
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.registry import sha256_of
 
 PACKAGES = (
@@ -47,7 +47,7 @@ def provenance(subject: Subject, avatar: Path | None = None, command: str = "") 
         `code` (version, commit), `packages`, `machine`, `command`, `data` (clip, splits) and `avatar`.
 
     Raises:
-        UserError: a target frame or the avatar file cannot be read.
+        InputError: a target frame or the avatar file cannot be read.
     """
     return {
         "code": code(),
@@ -137,12 +137,12 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, read in pieces.
 
     Raises:
-        UserError: it is missing or cannot be read.
+        InputError: it is missing or cannot be read.
     """
     try:
         return sha256_of(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): the report needs its hash.") from error
+        raise InputError(f"{path} cannot be read ({error.strerror}): the report needs its hash.") from error
 
 
 def facts_sha256(facts: Mapping[str, object]) -> str:

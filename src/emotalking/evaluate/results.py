@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.config import Scenario
 from emotalking.evaluate.metrics import METRICS, Metric, single
 from emotalking.io.files import write_bytes
@@ -153,13 +153,13 @@ def read_report(path: Path) -> Report:
     """Read a report.
 
     Raises:
-        UserError: the file is missing, no report, or of a newer program.
+        InputError: the file is missing, no report, or of a newer program.
     """
     data = _read(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise UserError(f"{path} is no report of an evaluation: give the report.json that an evaluation wrote.")
+        raise InputError(f"{path} is no report of an evaluation: give the report.json that an evaluation wrote.")
     if data.get("version") != VERSION:
-        raise UserError(
+        raise InputError(
             f"{path} has version {str(data.get('version'))[:20]}, this program reads {VERSION}: update emotalking."
         )
     with reading(path, "lacks something that a report has", "evaluate again"):
@@ -172,7 +172,7 @@ def read_result(path: Path, key: str) -> Result | None:
     try:
         with reading(path, "is no result of an evaluation", "evaluate again"):
             result = _result(_read(path))
-    except UserError:
+    except InputError:
         return None
     whole = all((path.parent / image.file).is_file() for image in result.images)
     return result if result.key == key and whole else None
@@ -211,12 +211,12 @@ def make_folder(folder: Path) -> None:
     """Make the folder of a report.
 
     Raises:
-        UserError: it cannot be made.
+        InputError: it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"the folder {folder} cannot be made ({error.strerror}): choose another.") from error
+        raise InputError(f"the folder {folder} cannot be made ({error.strerror}): choose another.") from error
 
 
 def write_json(path: Path, data: object) -> None:

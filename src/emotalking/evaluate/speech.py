@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE, load_audio, save_wav
 
 SHORTEST_S = 0.1
@@ -60,10 +60,10 @@ def unseen_of(audio: Path | None, va: tuple[float, float] | None) -> UnseenSpeec
     """Speech and emotion of a comparison without recorded frames; None without ``audio``.
 
     Raises:
-        UserError: a sound that cannot be read, or an emotion without one.
+        InputError: a sound that cannot be read, or an emotion without one.
     """
     if va is not None and audio is None:
-        raise UserError("va: commands the emotion of speech that was never recorded, so it needs audio too.")
+        raise InputError("va: commands the emotion of speech that was never recorded, so it needs audio too.")
     return None if audio is None else UnseenSpeech(sounds_to_speak([audio], audio.parent)[0], va)
 
 
@@ -77,7 +77,7 @@ def sounds_to_speak(files: Sequence[Path], folder: Path, longest_s: float | int 
         longest_s: read at most this many seconds of each, so that a long file costs no memory.
 
     Raises:
-        UserError: a file that cannot be read or holds hardly any sound, or no file and no offline synthesizer.
+        InputError: a file that cannot be read or holds hardly any sound, or no file and no offline synthesizer.
     """
     longest_s = None if longest_s is None else max(longest_s, SHORTEST_S)
     files = files or sorted(folder.glob("*.wav")) or _speak(folder)
@@ -85,7 +85,7 @@ def sounds_to_speak(files: Sequence[Path], folder: Path, longest_s: float | int 
     for sound in sounds:
         if len(sound.samples) < SHORTEST_S * SAMPLE_RATE:
             seconds = len(sound.samples) / SAMPLE_RATE
-            raise UserError(f"{sound.name} holds {seconds:.2f} s of sound: give at least {SHORTEST_S:g} s.")
+            raise InputError(f"{sound.name} holds {seconds:.2f} s of sound: give at least {SHORTEST_S:g} s.")
     return sounds
 
 
@@ -97,8 +97,8 @@ def _speak(folder: Path) -> list[Path]:
     try:
         synthesizer = open_synthesizer("auto")
         voices = synthesizer.voices("en")[:SETS]
-    except UserError as error:
-        raise UserError(
+    except InputError as error:
+        raise InputError(
             "there is no speech to test with: give audio files, or install the offline synthesizer "
             f"({str(error).rstrip('.')})."
         ) from error

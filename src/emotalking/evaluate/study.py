@@ -11,7 +11,7 @@ from typing import Any
 
 import av.error
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.containers import open_media
 from emotalking.io.files import write_bytes
 from emotalking.io.reading import parse_json, read_text, reading
@@ -65,7 +65,7 @@ class Study:
         """Read a key file.
 
         Raises:
-            UserError: it is missing or no key file.
+            InputError: it is missing or no key file.
         """
         with reading(path, "is no key file of a study", "copy the study's folder again"):
             data = parse_json(read_text(path), dict)
@@ -96,20 +96,20 @@ def make_study(
         embed: embed the clips in the page, which is then one file.
 
     Raises:
-        UserError: fewer than two systems, different numbers of clips, one that a browser cannot play, without sound, or
-            longer than the others of its group; a folder that is in use.
+        InputError: fewer than two systems, different numbers of clips, one that a browser cannot play, without sound,
+            or longer than the others of its group; a folder that is in use.
     """
     groups = _groups(clips)
     if emotions and len(emotions) != len(groups):
-        raise UserError(
+        raise InputError(
             f"there are {len(groups)} groups of clips and {len(emotions)} emotions: give one for each group."
         )
     if (folder / KEY).exists():
-        raise UserError(f"{folder} holds a study already: choose another folder, or remove that one.")
+        raise InputError(f"{folder} holds a study already: choose another folder, or remove that one.")
     coded = tuple({secrets.token_hex(4): name for name in group} for group in groups)
     paths = {code: group[name] for group, codes in zip(groups, coded, strict=True) for code, name in codes.items()}
     if embed and sum(path.stat().st_size for path in paths.values()) > EMBED_LIMIT * 3 // 4:
-        raise UserError(f"the clips are too large for one page ({EMBED_LIMIT >> 20} MB): keep them as files.")
+        raise InputError(f"the clips are too large for one page ({EMBED_LIMIT >> 20} MB): keep them as files.")
     files, embedded = {}, {}
     for code, path in paths.items():
         data, suffix = path.read_bytes(), path.suffix.lower()
@@ -144,13 +144,13 @@ def page(study: Study, files: Mapping[str, str], embedded: Mapping[str, str]) ->
 def _groups(clips: Mapping[str, Sequence[Path]]) -> list[dict[str, Path]]:
     """Groups of clips, checked for equal lengths and playable formats."""
     if len(clips) < 2:
-        raise UserError("a study compares at least two systems: give A=video.mp4 B=video.mp4.")
+        raise InputError("a study compares at least two systems: give A=video.mp4 B=video.mp4.")
     if any(name.strip().lower() == NONE for name in clips):
-        raise UserError(f"a system cannot be called '{NONE}', which is an answer: give it another name.")
+        raise InputError(f"a system cannot be called '{NONE}', which is an answer: give it another name.")
     counts = {name: len(paths) for name, paths in clips.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise UserError(
+        raise InputError(
             f"the systems have different numbers of clips ({listed}): give as many of each, in the same order."
         )
     groups = [{name: paths[at] for name, paths in clips.items()} for at in range(next(iter(counts.values())))]
@@ -158,32 +158,32 @@ def _groups(clips: Mapping[str, Sequence[Path]]) -> list[dict[str, Path]]:
         lengths = {name: _seconds(path) for name, path in group.items()}
         if max(lengths.values()) - min(lengths.values()) > SAME_LENGTH_S:
             listed = ", ".join(f"{name} {length:.1f} s" for name, length in lengths.items())
-            raise UserError(f"the clips of group {number} differ in length ({listed}): cut them to the same.")
+            raise InputError(f"the clips of group {number} differ in length ({listed}): cut them to the same.")
     return groups
 
 
 def _seconds(path: Path) -> float:
     """Length in seconds of a clip that browsers play, with sound."""
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file.")
+        raise InputError(f"{path}: there is no such file.")
     try:
         with open_media(path) as container:
             video, sound = container.streams.video, bool(container.streams.audio)
             if not video:
-                raise UserError(f"{path} has no video stream; give a clip that shows the person.")
+                raise InputError(f"{path} has no video stream; give a clip that shows the person.")
             codec, pixels = video[0].codec_context.name, video[0].codec_context.pix_fmt
             duration = container.duration
     except av.error.FFmpegError as error:
-        raise UserError(f"{path} is not a video that can be read ({error.strerror}).") from error
+        raise InputError(f"{path} is not a video that can be read ({error.strerror}).") from error
     # PyAV names a decoder by its library where there is one (libdav1d, libvpx-vp9).
     known = _PLAYABLE.get(path.suffix.lower(), ())
     plays = any(name in codec.replace("dav1d", "av1") for name in known)
     if not plays or pixels not in _PIXELS or duration is None:
-        raise UserError(
+        raise InputError(
             f"{path} ({codec}, {pixels}) does not play in every browser: convert it to .mp4 (H.264, yuv420p) or .webm."
         )
     if not sound:
-        raise UserError(f"{path} has no sound, so its lips cannot be compared with it: add the speech to it.")
+        raise InputError(f"{path} has no sound, so its lips cannot be compared with it: add the speech to it.")
     return duration / 1e6
 
 

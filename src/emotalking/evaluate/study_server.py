@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.answers import ANSWERS, read_answers, write_rows
 from emotalking.evaluate.study import CLIPS, KEY, PAGE, QUESTIONS, Answer, Study
 from emotalking.io.reading import reason
@@ -45,7 +45,7 @@ class StudyServer(ThreadingHTTPServer):
         port: TCP port; 0 takes a free one.
 
     Raises:
-        UserError: no study there, answers that cannot be read, or a port that is in use.
+        InputError: no study there, answers that cannot be read, or a port that is in use.
     """
 
     daemon_threads = True
@@ -62,7 +62,7 @@ class StudyServer(ThreadingHTTPServer):
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
-            raise UserError(f"port {port} cannot be used ({error.strerror}): give another.") from error
+            raise InputError(f"port {port} cannot be used ({error.strerror}): give another.") from error
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer a connection in a thread of its own, unless there are too many."""

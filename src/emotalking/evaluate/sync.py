@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from emotalking.data import Subject
-from emotalking.errors import NoFaceError, UserError
+from emotalking.errors import InputError, NoFaceError
 from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.io.video import read_frames
 from emotalking.lipsync.expert import SMOOTHING, SyncExpert, crop_frames, open_expert, smoothed_square
@@ -80,13 +80,13 @@ class SyncMeter:
             samples: mono at 16 kHz in [-1, 1], beginning with frame 0.
 
         Raises:
-            UserError: no face at all, or too short a clip or sound.
+            InputError: no face at all, or too short a clip or sound.
         """
         while self._waiting:
             self._crop()
         windows = min(len(self._points), len(samples) * FPS // SAMPLE_RATE) - FRAMES + 1
         if windows < VSHIFT + FEWEST:
-            raise UserError(
+            raise InputError(
                 f"{max(windows + FRAMES - 1, 0) / FPS:.2f} s of image and sound are too short to measure sync: "
                 f"{(VSHIFT + FEWEST + FRAMES - 1) / FPS:.2f} s are needed."
             )

@@ -12,7 +12,7 @@ from jaxtyping import Int64, UInt8
 
 from emotalking.data import Subject
 from emotalking.emotion.tracks import EmotionTrack
-from emotalking.errors import InputError, UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, own_emotion_track, reconstruct
 from emotalking.evaluate.measure import Stopwatch
 from emotalking.evaluate.speech import UnseenSpeech
@@ -147,7 +147,7 @@ class FolderSource(Source):
     """Numbered PNG or JPEG files: ours, ER-NeRF's ``ngp_ep0028_0000_rgb.png``, or any with a number at the end.
 
     Raises:
-        UserError: a file without a number, several runs in one folder, a number twice, or a gap.
+        InputError: a file without a number, several runs in one folder, a number twice, or a gap.
     """
 
     kind = "frames"
@@ -160,19 +160,19 @@ class FolderSource(Source):
         for file in rgb or [file for file in files if not file.stem.endswith("_depth")]:
             match = _NUMBERED.fullmatch(file.stem)
             if match is None:
-                raise UserError(f"{file} carries no frame number at the end of its name: rename it or move it away.")
+                raise InputError(f"{file} carries no frame number at the end of its name: rename it or move it away.")
             number = int(match["number"])
             if number in named:
-                raise UserError(f"{file} and {named[number].name} have the same frame number: keep one of them.")
+                raise InputError(f"{file} and {named[number].name} have the same frame number: keep one of them.")
             named[number] = file
             prefixes.add(match["prefix"])
         if len(prefixes) > 1:
             shown = ", ".join(f"{prefix}..." for prefix in sorted(prefixes)[:3])
-            raise UserError(f"{folder} holds the frames of several runs ({shown}): give each a folder of its own.")
+            raise InputError(f"{folder} holds the frames of several runs ({shown}): give each a folder of its own.")
         order = sorted(named)
         gap = next((a + 1 for a, b in zip(order, order[1:], strict=False) if b != a + 1), None)
         if gap is not None:
-            raise UserError(f"frame {gap} is missing in {folder} (frames {order[0]} to {order[-1]}): render it again.")
+            raise InputError(f"frame {gap} is missing in {folder} (frames {order[0]} to {order[-1]}): render it again.")
         self.numbers = np.array(order, np.int64)
         self._files = [named[number] for number in order]
         lossy = self._files[0].suffix.lower() != ".png"
@@ -188,7 +188,7 @@ class VideoSource(Source):
     """A video file at the subject's rate.
 
     Raises:
-        UserError: another frame rate, or damage.
+        InputError: another frame rate, or damage.
     """
 
     kind = "video"
@@ -196,13 +196,13 @@ class VideoSource(Source):
     def __init__(self, path: Path, fps: Fraction) -> None:
         self.path, found = path, probe(path).fps
         if abs(float(found / fps) - 1) > 1e-3:
-            raise UserError(
+            raise InputError(
                 f"{path} has {float(found):g} frames/s and the subject {float(fps):g}: render it at the subject's rate."
             )
         damage = Damage()
         self.numbers = np.arange(sum(1 for _ in decode_frames(path, damage)), dtype=np.int64)
         if damage.lost or damage.promised_s is not None:
-            raise UserError(f"{path} is damaged, so its frames cannot be counted: copy or export it again.")
+            raise InputError(f"{path} is damaged, so its frames cannot be counted: copy or export it again.")
         self.note = _loss_of(path)
 
     def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
@@ -227,7 +227,7 @@ def open_system(name: str, path: str, subject: Subject, device: torch.device, st
         start: the subject's frame of the first one; None: inferred from the number of frames, or their names.
 
     Raises:
-        UserError: nothing that can be compared, or its frames cannot be matched.
+        InputError: nothing that can be compared, or its frames cannot be matched.
     """
     if path == RECORDING:
         source: Source = RecordingSource(subject)
@@ -237,7 +237,7 @@ def open_system(name: str, path: str, subject: Subject, device: torch.device, st
         source = open_frames(name, path, subject)
     if isinstance(source, AvatarSource | RecordingSource):
         if start is not None:
-            raise UserError(f"start: is for frames and videos, and {name} is made from the subject itself: omit it.")
+            raise InputError(f"start: is for frames and videos, and {name} is made from the subject itself: omit it.")
         return System(name, path, source, source.numbers)
     return System(name, path, source, _truth_of(source.numbers, subject, start, f"{name} ({path})"))
 
@@ -251,10 +251,12 @@ def open_frames(name: str, path: str, subject: Subject) -> FolderSource | VideoS
     """The folder of frames or the video that ``path`` means; see :func:`open_system`.
 
     Raises:
-        UserError: there is none, or it cannot be used.
+        InputError: there is none, or it cannot be used.
     """
     if not Path(path).exists():
-        raise UserError(f"there is nothing at {path} (for {name}): give a folder of frames, a video or an avatar file.")
+        raise InputError(
+            f"there is nothing at {path} (for {name}): give a folder of frames, a video or an avatar file."
+        )
     place = Path(path) if Path(path).is_file() else _output_in(Path(path))
     return FolderSource(place) if place.is_dir() else VideoSource(place, subject.fps)
 
@@ -267,10 +269,10 @@ def open_unseen(name: str, path: str, subject: Subject, device: torch.device, un
         path: an avatar file, a video, or a folder of frames.
 
     Raises:
-        UserError: it cannot be used, or is the recording, which does not contain this speech.
+        InputError: it cannot be used, or is the recording, which does not contain this speech.
     """
     if path == RECORDING:
-        raise UserError(f"{unseen.speech.name} was never recorded: omit {name}=recording, or the audio.")
+        raise InputError(f"{unseen.speech.name} was never recorded: omit {name}=recording, or the audio.")
     if is_avatar(path):
         source: Source = SpokenSource(Path(path), subject, unseen, device)
     else:
@@ -284,12 +286,12 @@ def to_same_length(
     """Cut the systems to their common frames.
 
     Raises:
-        UserError: one has clearly fewer frames than the sound (or than ``limit``), so it belongs to another one.
+        InputError: one has clearly fewer frames than the sound (or than ``limit``), so it belongs to another one.
     """
     wanted = max(unseen.speech.frames(fps, limit), 1)
     for system in systems:
         if len(system.indices) < wanted - SLACK_S * fps:
-            raise UserError(
+            raise InputError(
                 f"{system.name} ({system.path}) has {len(system.indices)} frames and {unseen.speech.name} lasts"
                 f" {wanted}: give its frames of this whole sound, or limit the frames."
             )
@@ -310,7 +312,7 @@ def _truth_of(
     if start is not None:
         indices = start + np.arange(count, dtype=np.int64)
         if start < 0 or indices[-1] >= total:
-            raise UserError(
+            raise InputError(
                 f"{what} has {count} frames, which from start {start} on reach beyond the subject's frames"
                 f" 0 to {total - 1}: give another start."
             )
@@ -321,13 +323,13 @@ def _truth_of(
     elif numbers[0] > 0 and np.isin(numbers, held_out).all():
         indices = numbers
     else:
-        raise UserError(
+        raise InputError(
             f"{what} has {count} frames, which is neither the {len(held_out)} held-out ones of {subject.files.root} nor"
             f" its {total} in all: give the start, the frame that the first one shows."
         )
     indices = np.where(np.isin(indices, held_out), indices, -1)
     if (indices < 0).all():
-        raise UserError(
+        raise InputError(
             f"{what} shows only frames that systems are trained on, and the held-out ones begin at frame"
             f" {held_out[0]}: give frames of that part."
         )
@@ -357,15 +359,15 @@ def _output_in(folder: Path) -> Path:
         if file.suffix.lower() in _VIDEOS and file.stem not in _LAYERS and not file.name.startswith(".")
     ]
     if len(videos) > 1:
-        raise UserError(f"{folder} holds several videos ({', '.join(v.name for v in videos[:3])}): name one of them.")
+        raise InputError(f"{folder} holds several videos ({', '.join(v.name for v in videos[:3])}): name one of them.")
     if videos:
         return videos[0]
     found = (sorted(folder.glob(name)) for name in _OUTPUTS)
     deeper = next((places for places in found if places), [])
     if len(deeper) > 1:
-        raise UserError(f"{folder} holds several outputs ({', '.join(d.name for d in deeper[:3])}): name one of them.")
+        raise InputError(f"{folder} holds several outputs ({', '.join(d.name for d in deeper[:3])}): name one of them.")
     if not deeper:
-        raise UserError(f"{folder} holds neither numbered PNG or JPEG frames nor a video: give the rendered frames.")
+        raise InputError(f"{folder} holds neither numbered PNG or JPEG frames nor a video: give the rendered frames.")
     return _output_in(deeper[0])
 
 
@@ -378,11 +380,11 @@ def _read_image(path: Path) -> RGBFrame:
     """One 8-bit image as RGB.
 
     Raises:
-        UserError: unreadable, of another depth, or with transparency.
+        InputError: unreadable, of another depth, or with transparency.
     """
     image = read_image(path, unchanged=True, hint="render it again")
     if image.dtype != np.uint8:
         raise InputError(f"{path} has more than 8 bits a channel: render it again.")
     if image.ndim == 3 and image.shape[2] == 4 and (image[..., 3] < 255).any():
-        raise UserError(f"{path} is partly transparent: render the frames over their background.")
+        raise InputError(f"{path} is partly transparent: render the frames over their background.")
     return np.ascontiguousarray(image[..., :3]) if image.ndim == 3 else np.repeat(image[..., None], 3, -1)

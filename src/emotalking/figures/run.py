@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.held_out import check_pair
 from emotalking.evaluate.provenance import code, facts_sha256, file_sha256, source_sha256, split
 from emotalking.evaluate.results import make_folder, write_json
@@ -123,7 +123,7 @@ def draw_figures(
     """Draw the figures of ``config.only`` that are not there yet, and write the page.
 
     Raises:
-        UserError: avatar and subject do not belong together (:func:`~emotalking.evaluate.held_out.check_pair`), or a
+        InputError: avatar and subject do not belong together (:func:`~emotalking.evaluate.held_out.check_pair`), or a
             system, the speech or the folder cannot be used.
     """
     make_folder(folder)
@@ -160,7 +160,7 @@ def draw_figures(
 def _systems(config: FiguresConfig, subject: Subject, device: torch.device) -> tuple[System, ...]:
     unknown = next((name for name in config.start if name and name not in config.against), None)
     if unknown is not None:
-        raise UserError(f"start: '{unknown}' is no system here; there are {', '.join(config.against) or 'none'}.")
+        raise InputError(f"start: '{unknown}' is no system here; there are {', '.join(config.against) or 'none'}.")
     start = config.start
     return tuple(
         open_system(name, str(path), subject, device, start.get(name, start.get("")))
@@ -202,7 +202,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
         with reading(path, "is no record of figures", "remove it"):
             figures = parse_json(read_text(path), dict)["figures"]
             return {name: figures[name] for name in FIGURES if isinstance(figures.get(name), dict)}
-    except UserError:
+    except InputError:
         return {}
 
 

@@ -20,7 +20,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from jaxtyping import Float
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.downmix import Mixer
 from emotalking.io.files import Finish, write_bytes
 from emotalking.io.reading import reason
@@ -71,7 +71,7 @@ def load_audio(
         track: as in :func:`iter_audio`.
 
     Raises:
-        UserError: missing, empty or unreadable file, no audio stream, or a file that was cut short.
+        InputError: missing, empty or unreadable file, no audio stream, or a file that was cut short.
     """
     buffer = bytearray()
     for chunk in iter_audio(path, start=start, track=track, longest_s=longest_s):
@@ -103,7 +103,7 @@ def iter_audio(
             wrong behind them is not noticed, and what is above full scale there makes nothing quieter.
 
     Raises:
-        UserError: as :func:`load_audio`; a cut-short file is noticed after its last good sample.
+        InputError: as :func:`load_audio`; a cut-short file is noticed after its last good sample.
     """
     path = Path(path)
     _check_file(path, strict)
@@ -148,14 +148,14 @@ def save_wav(
 def _check_file(path: Path, strict: bool) -> None:
     """Refuse what cannot be a sound file before FFmpeg sees it."""
     if not path.exists():
-        raise UserError(f"{path} does not exist: give the path of a sound or video file.")
+        raise InputError(f"{path} does not exist: give the path of a sound or video file.")
     if not path.is_file():
-        raise UserError(f"{path} is not a file: give the path of a sound or video file.")
+        raise InputError(f"{path} is not a file: give the path of a sound or video file.")
     if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty (0 bytes): give a file with sound.")
+        raise InputError(f"{path} is empty (0 bytes): give a file with sound.")
     missing = _missing_wav_bytes(path) if strict else 0
     if missing > 0:
-        raise UserError(f"{path} is cut short: its WAV header promises {missing} more bytes; copy or export it again.")
+        raise InputError(f"{path} is cut short: its WAV header promises {missing} more bytes; copy or export it again.")
 
 
 def _missing_wav_bytes(path: Path) -> int:
@@ -196,7 +196,7 @@ def _video_start(container: InputContainer) -> float | None:
 def _check_complete(path: Path, container: InputContainer, stream: AudioStream, decoded: "_Decoder") -> None:
     """Raise if the header promises clearly more sound than there was."""
     if decoded.seconds == 0:
-        raise UserError(f"{path} has an audio stream without a single sample: give a file with sound.")
+        raise InputError(f"{path} has an audio stream without a single sample: give a file with sound.")
     if not decoded.strict:
         return
     declared = None
@@ -209,7 +209,7 @@ def _check_complete(path: Path, container: InputContainer, stream: AudioStream, 
     seconds = max(decoded.seconds, decoded.filled)
     exact = container.format.name.startswith(_EXACT_LENGTH)
     if seconds < declared - (0.25 if exact else 0.25 + 0.05 * declared):
-        raise UserError(
+        raise InputError(
             f"{path} is cut short: it promises {declared:.2f} s of sound and ends after {seconds:.2f} s; "
             "copy or export it again."
         )
@@ -276,7 +276,7 @@ class _Decoder:
         except av.error.FFmpegError as error:
             if not self.strict:
                 return
-            raise UserError(
+            raise InputError(
                 f"{self.path} is damaged or cut short after {self.seconds:.2f} s of sound ({reason(error)}); "
                 "copy or export it again."
             ) from error
@@ -316,7 +316,7 @@ class _Decoder:
         out = self._resampler.resample_chunk(np.ascontiguousarray(samples, np.float32), last=last)
         if len(out):
             if not np.isfinite(out).all():
-                raise UserError(
+                raise InputError(
                     f"{self.path} contains samples that are not numbers (NaN or infinite): export it again."
                 )
             yield np.clip(out, -1.0, 1.0)

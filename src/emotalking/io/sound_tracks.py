@@ -10,7 +10,7 @@ from av import AudioFrame, AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.containers import open_media
 from emotalking.io.downmix import Mixer, downmix_weights
 from emotalking.io.reading import reason
@@ -28,7 +28,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
     try:
         container = open_media(path)
     except (av.error.FFmpegError, ValueError) as error:
-        raise UserError(
+        raise InputError(
             f"{path} is not a sound or video file that can be read, or it is cut short ({reason(error)})."
         ) from error
     with container:
@@ -41,13 +41,13 @@ def open_sound(path: Path, track: int | None = None) -> Iterator[tuple[InputCont
     with opened(path) as container:
         sounds = container.streams.audio
         if not sounds:
-            raise UserError(f"{path} has no audio stream: give a file with sound.")
+            raise InputError(f"{path} has no audio stream: give a file with sound.")
         if track is not None and not 1 <= track <= len(sounds):
-            raise UserError(f"{path} has no sound track {track}: give a number from 1 to {len(sounds)}.")
+            raise InputError(f"{path} has no sound track {track}: give a number from 1 to {len(sounds)}.")
         known = [stream for stream in sounds if stream.codec_context is not None]
         chosen = None if track is None else sounds[track - 1]
         if not known or (chosen is not None and chosen not in known):
-            raise UserError(f"{path}: its sound has a format that cannot be decoded; export it as AAC or WAV.")
+            raise InputError(f"{path}: its sound has a format that cannot be decoded; export it as AAC or WAV.")
         if chosen is None:
             chosen = _preferred(path, known) if len(known) > 1 else known[0]
         yield container, chosen

@@ -13,7 +13,7 @@ import numpy as np
 from av import VideoFrame
 from jaxtyping import UInt8
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.display import ShownFrame, orientation_of, shown_size, to_rgb
 from emotalking.io.video_stream import (
     Damage,
@@ -88,7 +88,7 @@ class OpenClip:
         view: size and turn of the frames.
 
     Raises:
-        UserError: no video.
+        InputError: no video.
     """
 
     def __init__(self, path: str | Path, view: View = AS_NOTED) -> None:
@@ -167,7 +167,7 @@ def probe(path: str | Path) -> ClipInfo:
     """Read the header of a clip and its first frame.
 
     Raises:
-        UserError: if the file is missing, no video, or cut short so that nothing can be read.
+        InputError: if the file is missing, no video, or cut short so that nothing can be read.
     """
     with OpenClip(path) as clip:
         frame = next((frame for _, frame in clip.frames()), None)
@@ -198,7 +198,7 @@ def decode_frames(
         conversions: filled until the last frame.
 
     Raises:
-        UserError: no video, or not one frame can be decoded.
+        InputError: no video, or not one frame can be decoded.
     """
     with OpenClip(path, view) as clip:
         clip.damage = clip.damage if damage is None else damage
@@ -217,8 +217,8 @@ def decode_frames(
         clip.note_end(first, time)
 
 
-def _nothing(path: Path) -> UserError:
-    return UserError(f"{path} is cut short or damaged after 0 frames; copy or export it again.")
+def _nothing(path: Path) -> InputError:
+    return InputError(f"{path} is cut short or damaged after 0 frames; copy or export it again.")
 
 
 def read_frames(path: str | Path, fps: Fraction | int = 25) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
@@ -231,7 +231,7 @@ def read_frames(path: str | Path, fps: Fraction | int = 25) -> Iterator[UInt8[np
         fps: frame rate of the result.
 
     Raises:
-        UserError: no video, or not one frame can be decoded.
+        InputError: no video, or not one frame can be decoded.
     """
     rate = Fraction(fps)
     yielded = decoded = 0

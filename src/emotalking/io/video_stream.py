@@ -15,7 +15,7 @@ from av.container import InputContainer
 from av.filter import Graph
 from av.stream import Disposition
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.containers import open_media
 
 _IMAGE_FORMATS = ("tty", "image2", "png_pipe", "jpeg_pipe", "gif")
@@ -44,29 +44,29 @@ class Damage:
 def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
     """Container, to be closed, and the video stream that players show."""
     if not path.exists():
-        raise UserError(f"{path}: there is no such file.")
+        raise InputError(f"{path}: there is no such file.")
     if not path.is_file():
-        raise UserError(f"{path} is a folder or a device: give a clip such as an .mp4 file.")
+        raise InputError(f"{path} is a folder or a device: give a clip such as an .mp4 file.")
     try:
         container = open_media(path)
     except (av.error.FFmpegError, OSError) as error:
         with path.open("rb") as file:
             begins_as_mp4 = b"ftyp" in file.read(16)
         if begins_as_mp4:
-            raise UserError(
+            raise InputError(
                 f"{path} is cut short or damaged after 0 frames: its index is missing, as in an unfinished copy; "
                 "copy or export it again."
             ) from error
-        raise UserError(f"{path} is not a video that can be read; give a clip such as an .mp4 file.") from error
+        raise InputError(f"{path} is not a video that can be read; give a clip such as an .mp4 file.") from error
     try:
         stream = _chosen(path, container)
         if found := _DOLBY_VISION.search(_side_data(container, stream)):
-            raise UserError(
+            raise InputError(
                 f"{path}: its colours are Dolby Vision's own (profile {found[1]}), which cannot be converted: "
                 "export it as HDR10, HLG or SDR."
             )
         return container, stream
-    except UserError:
+    except InputError:
         container.close()
         raise
 
@@ -101,12 +101,12 @@ def _chosen(path: Path, container: InputContainer) -> VideoStream:
     """The stream that players show: the first one marked as default, of those that can be decoded."""
     found = films(container)
     if not found:
-        raise UserError(f"{path} has no video stream; give a clip that shows the person.")
+        raise InputError(f"{path} has no video stream; give a clip that shows the person.")
     if container.format.name in _IMAGE_FORMATS or container.metadata.get("major_brand") in _IMAGE_BRANDS:
-        raise UserError(f"{path} is not a video that can be read; give a clip such as an .mp4 file.")
+        raise InputError(f"{path} is not a video that can be read; give a clip such as an .mp4 file.")
     known = [stream for stream in found if stream.codec_context is not None]
     if not known:
-        raise UserError(f"{path}: its video has a format that cannot be decoded; export it as H.264 (.mp4).")
+        raise InputError(f"{path}: its video has a format that cannot be decoded; export it as H.264 (.mp4).")
     # An image that is not marked as a cover has one frame; the number is 0 where the container does not tell.
     known = [stream for stream in known if stream.frames != 1] or known
     stream = next((stream for stream in known if stream.disposition & Disposition.default), known[0])

@@ -14,7 +14,7 @@ from av import AudioStream, VideoStream
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from jaxtyping import Float, UInt8
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.containers import create_media
 from emotalking.io.files import Finish, replacing
 from emotalking.io.images import write_image
@@ -53,13 +53,13 @@ def codec_for(path: Path, alpha: bool) -> _Codec:
     """The codec for the ending of ``path``.
 
     Raises:
-        UserError: an unknown ending, or one that cannot hold transparency.
+        InputError: an unknown ending, or one that cannot hold transparency.
     """
     codec = _CODECS.get((path.suffix.lower(), alpha))
     if codec is None:
         endings = ", ".join(sorted(suffix for suffix, with_alpha in _CODECS if with_alpha == alpha))
         what = "transparent video" if alpha else "video"
-        raise UserError(
+        raise InputError(
             f"{path} is not a name for {what}: end it with one of {endings}, or write PNG files to a folder."
         )
     return codec
@@ -81,7 +81,7 @@ class VideoWriter:
         finish: last step, such as a signature (:func:`~emotalking.io.files.replacing`).
 
     Raises:
-        UserError: the ending is unknown, or the place cannot be written to.
+        InputError: the ending is unknown, or the place cannot be written to.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class FrameFolder:
         finish: last step of each file.
 
     Raises:
-        UserError: the folder holds something already, or cannot be made.
+        InputError: the folder holds something already, or cannot be made.
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False, finish: Finish | None = None) -> None:
@@ -232,11 +232,11 @@ class FrameFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             present = sorted(self.path.iterdir())
         except OSError as error:
-            raise UserError(f"the folder {self.path} cannot be made ({error.strerror}): choose another.") from error
+            raise InputError(f"the folder {self.path} cannot be made ({error.strerror}): choose another.") from error
         if present and not overwrite:
-            raise UserError(f"the folder {self.path} is not empty: choose another, or allow overwriting.")
+            raise InputError(f"the folder {self.path} is not empty: choose another, or allow overwriting.")
         if (foreign := KINDS["frames"].foreign(self.path)) is not None:
-            raise UserError(
+            raise InputError(
                 f"the folder {self.path} holds {foreign}, which is no frame of an earlier run: choose another."
             )
         for old in present:

@@ -112,7 +112,7 @@ def subject_clip(subject: Subject) -> TalkingClip:
     """Make the clip of a subject folder; its held-out frames are not for training.
 
     Raises:
-        UserError: a file is missing, or no frame shows a face.
+        InputError: a file is missing, or no frame shows a face.
     """
     indices = at_25_fps(subject.num_frames, subject.fps)[: int(LONGEST_S * FPS)]
     points = subject.landmarks.without_guesses().ibug68[indices].astype(np.float64)

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.lipsync.personal import PersonalExpert
 from emotalking.lipsync.syncnet import SyncNet, SyncNetExpert
 from emotalking.lipsync.windows import FPS
@@ -99,19 +99,19 @@ def open_expert(which: str, subject: Subject | None = None, device: torch.device
         subject: needed for "personal" only.
 
     Raises:
-        UserError: the file is missing, or is no expert.
+        InputError: the file is missing, or is no expert.
     """
     if which == "syncnet":
         return SyncNetExpert(SyncNet.open(model_path("syncnet")), device)
     if which != "personal":
         return PersonalExpert.load(Path(which), device)
     if subject is None:
-        raise UserError(
+        raise InputError(
             "a personal sync expert belongs to a subject folder: give one, or the path of an expert's file."
         )
     path = subject.files.root / EXPERT_FILE
     if not path.is_file():
-        raise UserError(
+        raise InputError(
             f"{subject.files.root} has no sync expert ({EXPERT_FILE}): train a personal sync expert on it first."
         )
     return PersonalExpert.load(path, device)

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emotalking.audio.mfcc import WINDOW, log_energies
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.reading import parse_json, reading
 from emotalking.io.tensors import read_tensors, write_tensors
 from emotalking.lipsync.windows import FPS, FRAMES, STEPS, known_points, pad_audio, step_windows
@@ -200,17 +200,17 @@ class PersonalExpert:
         """Read an expert's file: tensors and JSON, no executable content.
 
         Raises:
-            UserError: it is missing, damaged, of a newer format, or no expert.
+            InputError: it is missing, damaged, of a newer format, or no expert.
         """
         path = Path(path)
         if not path.is_file():
-            raise UserError(f"there is no sync expert {path}: train one first.")
+            raise InputError(f"there is no sync expert {path}: train one first.")
         with reading(path, "is no complete sync expert, or of another kind", "copy it again"):
             header, tensors = read_tensors(path)
         if header.get("format") != FORMAT:
-            raise UserError(f"{path} is a safetensors file but no sync expert: train one first.")
+            raise InputError(f"{path} is a safetensors file but no sync expert: train one first.")
         if header.get("version") != str(VERSION):
-            raise UserError(
+            raise InputError(
                 f"the sync expert {path} has format version {str(header.get('version'))[:20]} and this program "
                 f"reads {VERSION}: train it again."
             )

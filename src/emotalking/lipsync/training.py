@@ -21,7 +21,7 @@ from torch import Tensor
 
 import emotalking
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.lipsync.dataset import (
     STORED,
     TalkingClip,
@@ -104,11 +104,11 @@ def train_expert(
         seed: random seed.
 
     Raises:
-        UserError: no subject, or less than three seconds to train on.
+        InputError: no subject, or less than three seconds to train on.
     """
     started = time.monotonic()
     if not subjects:
-        raise UserError("no subject folder was given: name at least one.")
+        raise InputError("no subject folder was given: name at least one.")
     clips = [subject_clip(subject) for subject in subjects]
     on_gpu = torch.device(device).type == "cuda"
     steps = steps or (STEPS_GPU if on_gpu else STEPS_CPU)
@@ -144,7 +144,7 @@ class _Batches:
         starts = [clip.starts(True, RUN) for clip in clips]
         self._starts = np.concatenate([np.stack([np.full(len(s), i), s], 1) for i, s in enumerate(starts)])
         if len(self._starts) < 3 * FPS - RUN:
-            raise UserError("there are less than three seconds of a visible face with sound to train on.")
+            raise InputError("there are less than three seconds of a visible face with sound to train on.")
         self._images = [torch.from_numpy(clip.images).to(device) for clip in clips]
         self._recordings: list[Tensor] = []
         for clip in clips:

@@ -116,7 +116,7 @@ class Page:
         """One RGB image, or that of an image file, stored as JPEG of ``quality``.
 
         Raises:
-            UserError: the file is missing or no image.
+            InputError: the file is missing or no image.
         """
         self._figure(
             _image_tag(read_image(image, hint="make it again") if isinstance(image, Path) else image, quality, caption),

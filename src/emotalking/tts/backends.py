@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from emotalking.errors import MissingPackageError, UserError
+from emotalking.errors import InputError, MissingPackageError
 from emotalking.io.audio import load_audio, save_wav
 from emotalking.io.files import Finish, write_bytes
 from emotalking.tts.base import Synthesizer, Utterance, base_language, check_rate, choose_voice, normalize_text
@@ -40,14 +40,14 @@ class Recordings:
         folder: sound files, and for each a ``.txt`` where its words are known.
 
     Raises:
-        UserError: no sound file in it.
+        InputError: no sound file in it.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.files = tuple(sorted(path for path in self.folder.iterdir() if path.suffix.lower() in AUDIO_SUFFIXES))
         if not self.files:
-            raise UserError(f"the folder {folder} has no sound file ({', '.join(AUDIO_SUFFIXES)}): add some.")
+            raise InputError(f"the folder {folder} has no sound file ({', '.join(AUDIO_SUFFIXES)}): add some.")
 
     def utterances(self, language: str = "en") -> Iterator[Utterance]:
         """Every recording, in the order of the names.
@@ -56,7 +56,7 @@ class Recordings:
             language: of the words; a ``.json`` next to a file takes precedence.
 
         Raises:
-            UserError: a file that cannot be read.
+            InputError: a file that cannot be read.
         """
         for path in self.files:
             yield self._utterance(path, language)
@@ -71,7 +71,7 @@ class Recordings:
             if plain in (_comparable(_words(path)), _comparable(path.stem)):
                 return at_tempo(self._utterance(path, language), pace)
         names = ", ".join(path.stem for path in self.files[:6])
-        raise UserError(
+        raise InputError(
             f"no recording in {self.folder} has the words {text[:40]!r}: give the words or the name of one ({names})."
         )
 
@@ -112,11 +112,11 @@ def _words(path: Path) -> str:
     if not transcript.is_file():
         return ""
     if transcript.stat().st_size > LONGEST_TEXT_FILE:
-        raise UserError(f"{transcript} is too long for the words of one recording: cut the recording.")
+        raise InputError(f"{transcript} is too long for the words of one recording: cut the recording.")
     try:
         return " ".join(transcript.read_text(encoding="utf-8-sig").split())
     except UnicodeDecodeError as error:
-        raise UserError(f"{transcript} is not UTF-8 text: save it as UTF-8.") from error
+        raise InputError(f"{transcript} is not UTF-8 text: save it as UTF-8.") from error
 
 
 def _comparable(text: str) -> str:
@@ -129,7 +129,7 @@ class Gtts:
     Times come from alignment with synthesised speech (:func:`align`), else they are not known.
 
     Raises:
-        UserError: gTTS is not installed.
+        InputError: gTTS is not installed.
     """
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class Gtts:
         """See ``Synthesizer.synthesize``; the service knows no rate, so the tempo is changed afterwards.
 
         Raises:
-            UserError: also when the service cannot be reached.
+            InputError: also when the service cannot be reached.
         """
         from gtts import gTTS  # pyright: ignore[reportMissingImports]
         from gtts.tts import gTTSError  # pyright: ignore[reportMissingImports]
@@ -157,7 +157,7 @@ class Gtts:
             try:
                 gTTS(plain, lang=self._tag(language), tld=domain, lang_check=False, timeout=_PATIENCE_S).save(str(file))
             except (gTTSError, OSError, AssertionError) as error:
-                raise UserError(
+                raise InputError(
                     "gTTS could not reach its web service (it needs a network): use espeak, which does not."
                 ) from error
             samples = load_audio(file)
@@ -181,14 +181,14 @@ class Gtts:
         for candidate in (language, _LANGUAGE_TAGS.get(base_language(language), ""), base_language(language)):
             if candidate.lower() in known:
                 return known[candidate.lower()]
-        raise UserError(f"gTTS does not speak '{language}': it speaks {', '.join(self.languages())}.")
+        raise InputError(f"gTTS does not speak '{language}': it speaks {', '.join(self.languages())}.")
 
 
 class Auto:
     """The offline synthesizers together: hibari's voices first, where they speak the language, then espeak-ng's.
 
     Raises:
-        UserError: none of them is installed.
+        InputError: none of them is installed.
     """
 
     def __init__(self) -> None:
@@ -217,14 +217,14 @@ class Auto:
     def _speakers(self, language: str) -> list[tuple[Synthesizer, tuple[str, ...]]]:
         """Those that speak the language, each with its voices."""
         found: list[tuple[Synthesizer, tuple[str, ...]]] = []
-        error: UserError | None = None
+        error: InputError | None = None
         for speaker in self._offline:
             if isinstance(speaker, MissingPackageError):
                 error = speaker
                 continue
             try:
                 found.append((speaker, speaker.voices(language)))
-            except UserError as unknown:
+            except InputError as unknown:
                 error = unknown
         if not found:  # the last one speaks the most languages
             assert error is not None
@@ -248,7 +248,7 @@ def align(utterance: Utterance) -> Utterance:
     for reader in (Espeak, Hibari):
         try:
             return warped(reader().synthesize(utterance.text, language=utterance.language), utterance)
-        except UserError:
+        except InputError:
             continue
     return utterance
 
@@ -284,11 +284,11 @@ def open_synthesizer(which: str | Path) -> Synthesizer:
             network), "gtts" (needs one), a registered name, or a folder of sound files.
 
     Raises:
-        UserError: it is not installed, or there is no such folder.
+        InputError: it is not installed, or there is no such folder.
     """
     if which in _SYNTHESIZERS:
         return _SYNTHESIZERS[str(which)]()
     if Path(which).is_dir():
         return Recordings(which)
     names = ", ".join(_SYNTHESIZERS)
-    raise UserError(f"there is no speech synthesizer '{which}': use {names}, or a folder of sound files.")
+    raise InputError(f"there is no speech synthesizer '{which}': use {names}, or a folder of sound files.")

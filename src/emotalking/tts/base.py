@@ -11,7 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE
 
 SLOWEST, FASTEST = 0.5, 2.5
@@ -75,7 +75,7 @@ class Synthesizer(Protocol):
             rate: speaking rate relative to normal, 0.5 to 2.5.
 
         Raises:
-            UserError: the text is empty, or the language, voice or rate is unknown.
+            InputError: the text is empty, or the language, voice or rate is unknown.
         """
         ...
 
@@ -83,7 +83,7 @@ class Synthesizer(Protocol):
         """Names of the voices for a language, the most different ones first.
 
         Raises:
-            UserError: an unknown language.
+            InputError: an unknown language.
         """
         ...
 
@@ -100,15 +100,15 @@ def normalize_text(text: str) -> str:
     """``text`` in one line, without control characters; unusual spaces and apostrophes made usual.
 
     Raises:
-        UserError: it has no words, or is too long.
+        InputError: it has no words, or is too long.
     """
     if len(text) > LONGEST_TEXT:
-        raise UserError(f"the text has {len(text)} characters: give at most {LONGEST_TEXT} at once, in parts.")
+        raise InputError(f"the text has {len(text)} characters: give at most {LONGEST_TEXT} at once, in parts.")
     plain = "".join(" " if unicodedata.category(sign)[0] in "CZ" and sign not in _JOINERS else sign for sign in text)
     plain = " ".join(plain.replace("’", "'").split())
     if not any(unicodedata.category(sign)[0] in "LNS" for sign in plain):
         shown = text if len(text) <= 40 else text[:39] + "…"
-        raise UserError(f"the text {shown!r} has no words: give a text to speak.")
+        raise InputError(f"the text {shown!r} has no words: give a text to speak.")
     return plain
 
 
@@ -116,10 +116,10 @@ def check_rate(rate: float | int) -> float:
     """``rate`` as a float.
 
     Raises:
-        UserError: it is not between 0.5 and 2.5.
+        InputError: it is not between 0.5 and 2.5.
     """
     if not SLOWEST <= rate <= FASTEST:
-        raise UserError(f"the rate is {rate:g}: give {SLOWEST:g} (slow) to {FASTEST:g} (fast), 1 is normal.")
+        raise InputError(f"the rate is {rate:g}: give {SLOWEST:g} (slow) to {FASTEST:g} (fast), 1 is normal.")
     return float(rate)
 
 
@@ -127,13 +127,13 @@ def choose_voice(voice: str | None, voices: Sequence[str], language: str) -> str
     """``voice``, or the first of ``voices``.
 
     Raises:
-        UserError: it is not one of them.
+        InputError: it is not one of them.
     """
     if voice is None:
         return voices[0]
     if voice not in voices:
         shown = ", ".join(voices[:8]) + (f" and {len(voices) - 8} more" if len(voices) > 8 else "")
-        raise UserError(f"there is no voice '{voice}' for '{language}': there are {shown}.")
+        raise InputError(f"there is no voice '{voice}' for '{language}': there are {shown}.")
     return voice
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import soxr
 from jaxtyping import Float32
 
-from emotalking.errors import MissingPackageError, UserError
+from emotalking.errors import InputError, MissingPackageError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.tts.base import (
     ESPEAK_LICENCE,
@@ -90,7 +90,7 @@ class Espeak:
     milliseconds, since the library's glottis state continues.
 
     Raises:
-        UserError: espeak-ng is not installed.
+        InputError: espeak-ng is not installed.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Espeak:
         made = self._engine.synthesize(plain, f"{self._engine.languages[self._tag(language)]}+{chosen}", pace)
         words, phonemes = _timeline(plain, made)
         if not phonemes:
-            raise UserError(
+            raise InputError(
                 f"espeak-ng knows no phonemes for {text[:40]!r} in '{language}': give another text or language."
             )
         licences = {"espeak-ng (speech)": ESPEAK_LICENCE}
@@ -124,7 +124,7 @@ class Espeak:
         """espeak-ng's own tag of a language."""
         tag = VOICE_TAGS.get(language.lower(), language.lower().replace("_", "-"))
         if tag not in self._engine.languages:
-            raise UserError(
+            raise InputError(
                 f"espeak-ng does not speak '{language}': it speaks en, en-gb, de, fr, es, zh and "
                 f"{len(self._engine.languages) - 5} more."
             )
@@ -187,7 +187,7 @@ class _Engine:
         """Sound and events of one text."""
         with self._lock:
             if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
-                raise UserError(f"espeak-ng cannot load its voice '{voice}': reinstall it.")
+                raise InputError(f"espeak-ng cannot load its voice '{voice}': reinstall it.")
             self._library.espeak_SetParameter(_RATE, round(rate * NORMAL_WORDS_PER_MINUTE), 0)
             self._now, self._failure = _Output(self._rate_hz), None
             data = text.encode("utf-8", "ignore")
@@ -248,7 +248,7 @@ def _engine() -> _Engine:
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
-        raise UserError(f"espeak-ng cannot be loaded ({error}): reinstall it.") from error
+        raise InputError(f"espeak-ng cannot be loaded ({error}): reinstall it.") from error
     return _Engine(library, data)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32
 
-from emotalking.errors import MissingPackageError, UserError
+from emotalking.errors import InputError, MissingPackageError
 from emotalking.io.audio import SAMPLE_RATE, resample
 from emotalking.tts.base import (
     HIBARI_LICENCE,
@@ -72,7 +72,7 @@ class Hibari:
     Further voices than the package's own are found where the package keeps those that it has downloaded.
 
     Raises:
-        UserError: hibari-tts is not installed.
+        InputError: hibari-tts is not installed.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Hibari:
         spoken = min(pace, FASTEST)
         utterance = _said(_network(chosen), plain, spoken)
         if not utterance.phonemes:
-            raise UserError(f"the voice {chosen} has no sound for {text[:40]!r}: give an English text.")
+            raise InputError(f"the voice {chosen} has no sound for {text[:40]!r}: give an English text.")
         made = Utterance(text, language, chosen, utterance.samples, utterance.words, utterance.phonemes, spoken)
         made = replace(made, licences={"hibari-tts (speech)": HIBARI_LICENCE})
         return at_tempo(made, pace / spoken)
@@ -101,11 +101,11 @@ class Hibari:
 
         accent = language.lower().replace("_", "-")
         if accent not in self.languages():
-            raise UserError(f"hibari does not speak '{language}': it speaks en, en-us and en-gb.")
+            raise InputError(f"hibari does not speak '{language}': it speaks en, en-us and en-gb.")
         known = {name: facts for name, facts in VOICES.items() if accent in ("en", facts["language"].lower())}
         found = [name for name in known if _file(name) is not None]
         if not found:
-            raise UserError(f"no voice of hibari for '{language}' is on this machine: use espeak.")
+            raise InputError(f"no voice of hibari for '{language}' is on this machine: use espeak.")
         return tuple(sorted(found, key=lambda name: known[name]["british"]))
 
     def languages(self) -> tuple[str, ...]:
@@ -133,13 +133,13 @@ def _network(voice: str) -> "Network":
     graph = path.read_bytes()
     names = _DURATIONS.findall(graph)
     if len(names) != 1:
-        raise UserError(f"{path} tells no durations: remove it, or install hibari-tts==0.2.1.")
+        raise InputError(f"{path} tells no durations: remove it, or install hibari-tts==0.2.1.")
     # Serialised messages of protobuf merge when they are concatenated: model.graph.output += [name].
     output = _field(7, _field(12, _field(1, names[0])))
     try:
         return Network(voice, model=graph + output, threads=1)
     except Exception as error:  # of ONNX Runtime, which has no class of its own for damaged files
-        raise UserError(f"{path} cannot be read: install hibari-tts again.") from error
+        raise InputError(f"{path} cannot be read: install hibari-tts again.") from error
 
 
 def _field(number: int, content: bytes) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.report.page import Page
 from emotalking.report.plots import Plot
 from emotalking.tts.base import Utterance, base_language
@@ -72,12 +72,12 @@ def inventory(language: str) -> Inventory:
     """The phonemes of a language of the curated sets ("en-gb" takes those of "en").
 
     Raises:
-        UserError: there is none for it.
+        InputError: there is none for it.
     """
     tables = tomllib.loads(resources.files("emotalking.tts.sentences").joinpath("phonemes.toml").read_text("utf-8"))
     base = base_language(language)
     if base not in tables:
-        raise UserError(f"there is no phoneme inventory for '{language}': there are {', '.join(tables)}.")
+        raise InputError(f"there is no phoneme inventory for '{language}': there are {', '.join(tables)}.")
     table = tables[base]
     return Inventory(
         table["name"],
@@ -91,12 +91,12 @@ def coverage(utterances: Iterable[Utterance], phonemes: Inventory) -> Coverage:
     """Count the phonemes of utterances.
 
     Raises:
-        UserError: an utterance whose phonemes are not known.
+        InputError: an utterance whose phonemes are not known.
     """
     counts, unknown = Counter[str](), Counter[str]()
     for utterance in utterances:
         if utterance.phonemes is None:
-            raise UserError(f"the phonemes of {utterance.text[:40]!r} are not known: coverage needs hibari or espeak.")
+            raise InputError(f"the phonemes of {utterance.text[:40]!r} are not known: coverage needs hibari or espeak.")
         for each in utterance.phonemes:
             found, rest = phonemes.split(each.label)
             counts.update(found)

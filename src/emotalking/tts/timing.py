@@ -18,7 +18,7 @@ from av.filter import Graph
 from jaxtyping import Float, Float32, Int
 
 from emotalking.audio.mel import HOP, log_mel
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.files import write_bytes
 from emotalking.io.reading import parse_json, read_text, reading
@@ -150,12 +150,12 @@ def write_times(path: str | Path, utterance: Utterance) -> None:
     """Write the times of an utterance; the ending chooses between JSON and TextGrid.
 
     Raises:
-        UserError: another ending, or the times are not known.
+        InputError: another ending, or the times are not known.
     """
     path = Path(path)
     check_ending(path)
     if utterance.words is None or utterance.phonemes is None:
-        raise UserError(f"the times of {utterance.text[:40]!r} are not known, so that {path} was not written.")
+        raise InputError(f"the times of {utterance.text[:40]!r} are not known, so that {path} was not written.")
     text = _json(utterance) if path.suffix.lower() == ".json" else _text_grid(utterance)
     write_bytes(path, text.encode("utf-8", "replace"))  # a terminal may hand on halves of characters
 
@@ -164,17 +164,17 @@ def check_ending(path: Path) -> None:
     """Refuse a file that :func:`write_times` cannot write.
 
     Raises:
-        UserError: its ending is another.
+        InputError: its ending is another.
     """
     if path.suffix.lower() not in ENDINGS:
-        raise UserError(f"times cannot be written to {path}: use the suffix .json or .TextGrid.")
+        raise InputError(f"times cannot be written to {path}: use the suffix .json or .TextGrid.")
 
 
 def read_times(path: Path, samples: Float32[np.ndarray, " n"]) -> Utterance:
     """The utterance whose times are in a JSON file of :func:`write_times`, with its sound.
 
     Raises:
-        UserError: the file is not such a file, or its times do not fit the sound.
+        InputError: the file is not such a file, or its times do not fit the sound.
     """
     with reading(path, "does not hold the times of a recording", "remove it"):
         facts = parse_json(read_text(path), dict)
@@ -197,7 +197,7 @@ def read_times(path: Path, samples: Float32[np.ndarray, " n"]) -> Utterance:
     for timed in (words, phonemes):
         edges = [edge for each in timed for edge in (each.start_s, each.end_s)]
         if edges != sorted(edges) or (edges and not 0 <= edges[0] <= edges[-1] <= made.seconds + 1 / SAMPLE_RATE):
-            raise UserError(
+            raise InputError(
                 f"the times in {path} are out of order or beyond the sound of {made.seconds:.2f} s: remove it."
             )
     return made

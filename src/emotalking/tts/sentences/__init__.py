@@ -6,7 +6,7 @@ English: the ten of the paper (section S5). German, French, Spanish and Chinese:
 from collections.abc import Iterator, Sequence
 from importlib import resources
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.tts.backends import Recordings
 from emotalking.tts.base import Synthesizer, Utterance, base_language
 
@@ -19,11 +19,11 @@ def curated(language: str = "en") -> tuple[str, ...]:
     """The ten sentences of a language ("en-gb" takes those of "en").
 
     Raises:
-        UserError: there is no set for it.
+        InputError: there is no set for it.
     """
     base = base_language(language)
     if base not in LANGUAGES:
-        raise UserError(f"there is no curated set for '{language}': there are {', '.join(LANGUAGES)}.")
+        raise InputError(f"there is no curated set for '{language}': there are {', '.join(LANGUAGES)}.")
     text = resources.files(__name__).joinpath(f"{base}.txt").read_text(encoding="utf-8")
     return tuple(line for line in text.splitlines() if line)
 
@@ -45,7 +45,7 @@ def curated_speech(
         takes: repetitions of the set; each with other voices and rates for a sentence.
 
     Raises:
-        UserError: no such set, voice or rate.
+        InputError: no such set, voice or rate.
     """
     if isinstance(synthesizer, Recordings):
         yield from synthesizer.utterances(language)
