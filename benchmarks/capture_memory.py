@@ -22,6 +22,7 @@ from emotalking.io.audio import save_wav
 from emotalking.preprocess import prepare
 from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.job import Job
+from emotalking.preprocess.pose.step import make_pose
 from emotalking.preprocess.scan import Scan
 from emotalking.preprocess.timeline import lay_out
 from emotalking.preprocess.tracking import PointFlow, RawTrack
@@ -86,7 +87,7 @@ def made_job(root: Path) -> Job:
 
 STEPS: dict[str, Callable[[Job], object]] = {
     "nothing (imports)": lambda job: None,
-    "pose": prepare._pose,
+    "pose": make_pose,
     "audio offset": prepare._audio_offset,
     "audio": prepare._audio,
     "action units": prepare._action_units,

@@ -34,22 +34,17 @@ from emotalking.preprocess.check.face_pass import find_boxes
 from emotalking.preprocess.check.measures import mouth_opening
 from emotalking.preprocess.config import EMOTION_MODELS, NORMALS, PARSINGS, PrepareConfig, networks
 from emotalking.preprocess.gaze import make_gaze
-from emotalking.preprocess.job import Job, build, check_header, check_length, chunks, kept_bytes
+from emotalking.preprocess.job import Job, check_header, check_length, kept_bytes
 from emotalking.preprocess.landmarks import open_provider
 from emotalking.preprocess.layers import draw_layers, make_background
 from emotalking.preprocess.masks import make_masks
 from emotalking.preprocess.normals import make_normals
-from emotalking.preprocess.parsing.parser import SelfieSegmentation
-from emotalking.preprocess.pose.keyframes import choose_keyframes, follow_keyframes
-from emotalking.preprocess.pose.scalp import find_scalp
-from emotalking.preprocess.pose.solver import follow_pose, refine_pose, solve_pose
-from emotalking.preprocess.pose.track import PoseTrack, project
+from emotalking.preprocess.pose.step import has_pose, make_pose
 from emotalking.preprocess.processes import with_processes
 from emotalking.preprocess.scan import scan_clip
-from emotalking.preprocess.smoothing import steady
 from emotalking.preprocess.steps import Unfinished, file_hash
 from emotalking.preprocess.timeline import Timeline, clock_warnings, lay_out
-from emotalking.preprocess.tracking import LONGEST_GAP_S, RawTrack, check_faces, find_framing, track_landmarks
+from emotalking.preprocess.tracking import LONGEST_GAP_S, check_faces, find_framing, track_landmarks
 from emotalking.progress import track
 
 BYTES_A_PIXEL = 2
@@ -109,7 +104,7 @@ def _run(job: Job, step: Callable[..., None]) -> None:
     step("clock", lambda job: _clock(job, part), job, ["check"], [str(config.rate), part], job.clock_file.exists)
     step("framing", _frame, job, ["clock"], job.known(config.size))
     step("landmarks", _landmarks, job, ["framing"], None, lambda: _has_landmarks(job))
-    step("pose", _pose, job, ["landmarks"], job.known(asdict(config.pose)), lambda: _has_pose(job))
+    step("pose", make_pose, job, ["landmarks"], job.known(asdict(config.pose)), lambda: has_pose(job))
     if job.person is None:
         step("audio offset", _audio_offset, job, ["pose"], config.audio_offset)
         step("audio", _audio, job, ["audio offset"], None, files.audio.exists)
@@ -249,56 +244,6 @@ def _drop_frames(job: Job) -> None:
             if path.stem.isdigit():
                 path.unlink()
     job.frames_file.unlink(missing_ok=True)
-
-
-def _pose(job: Job) -> dict[str, Any]:
-    found = job.track()
-    points, depth = found.points[..., :2], found.points[..., 2]
-    more = float(job.fps), found.flow, job.config.pose
-    if job.person is None:
-        pose = solve_pose(points, depth, job.layout, job.size, *more)
-    else:
-        known = job.person.shape, job.person.focal_ratio * job.size[1]
-        pose = follow_pose(points, depth, job.layout, job.size, *known, *more)
-    if job.config.pose.keyframes:
-        pose = _refined(job, pose, found)
-    with build(job.points_file, points.shape) as calm, build(job.head_file, found.points.shape) as head:
-        # Gaps of up to a second are bridged, and the filters use a few frames around.
-        for wide, inner in chunks(job.count, margin=int(2 * LONGEST_GAP_S * job.fps) + 16):
-            views = pose.viewmats[wide]
-            model = project(pose.shape, views, pose.focal, job.size)
-            here = steady(points[wide], model, job.layout, pose.statistics["noise_px"], float(job.fps))
-            calm[wide][inner] = here[inner]
-            head[wide][inner] = aus.head_points(here, views, pose.focal, pose.shape, job.size)[inner]
-    job.save_pose(pose)
-    calm = job.points()
-    write.write_landmarks(job.files.root, calm, found.detected, pose.shape, job.layout)
-    for index, row in enumerate(calm[:, list(job.layout.ibug68)]):
-        write.write_ibug_landmarks(job.files.root, index, row)
-    return {"provider": "bundle adjustment", "focal_px": round(pose.focal, 2)} | {
-        name: round(value, 4) for name, value in pose.statistics.items()
-    }
-
-
-def _refined(job: Job, pose: PoseTrack, found: RawTrack) -> PoseTrack:
-    """The path corrected by what keyframes show of face, hair and ears."""
-    face = pose.shape[list(job.layout.rigid)]
-    face_px = float(np.nanmedian(np.ptp(found.points[found.detected][::10, :, 1], axis=1)))
-
-    def keyframe(index: int) -> np.ndarray:
-        return read_image(job.files.original(index))
-
-    usable, path = found.detected, project(face, pose.viewmats, pose.focal, job.size)
-    keys, links = choose_keyframes(path, usable, job.config.pose.keyframes)
-    scalp = find_scalp(keyframe, keys, SelfieSegmentation(), pose, job.layout, job.size, face_px)
-    path = scalp.begun(project(np.concatenate([face, scalp.places]), pose.viewmats, pose.focal, job.size))
-    tracks = follow_keyframes(track(job.frames(), "keyframes", job.count), keyframe, path, usable, links, face_px)
-    more = float(job.fps), found.flow, job.config.pose
-    return refine_pose(pose, tracks, found.points[..., :2], job.layout, job.size, *more, scalp=scalp)
-
-
-def _has_pose(job: Job) -> bool:
-    return (job.work / "pose.json").exists() and job.files.landmarks.exists() and job.has_last(job.files.ibug_landmarks)
 
 
 def _audio_offset(job: Job) -> dict[str, Any]:
