@@ -27,6 +27,8 @@ from emotalking.evaluate.results import AVATAR, Report, Result, Run
 from emotalking.evaluate.tables import metric_table, paper_tables, remarks
 from emotalking.networks.emonet import EmoNet, EmoNetEstimator
 
+from .reports import NOTHING, a_report
+
 MEASUREMENT = Path(__file__).parents[2] / "benchmarks" / "results" / "estimator_error.json"
 
 
@@ -37,8 +39,7 @@ def emotional(model: str) -> list[Metric]:
 
 def result_of(metrics: list[Metric], scenario: str = "emotion") -> Result:
     """A scenario with one run."""
-    seen = {"va": None, "classes": None, "expressions": None, "sync": None, "spectrum": None}
-    return Result(scenario, "", 1.0, (Run(AVATAR, "x", 2, {f.name: f for f in metrics}, observed=seen),))
+    return Result(scenario, "", 1.0, (Run(AVATAR, "x", 2, {f.name: f for f in metrics}, observed=NOTHING),))
 
 
 def test_the_package_says_what_was_measured() -> None:
@@ -80,20 +81,7 @@ def test_the_row_stands_beside_the_metrics_of_emotion_alone(known: dict[str, flo
 
 
 def test_every_form_of_a_report_has_it(known: dict[str, float], tmp_path: Path) -> None:
-    split = {"frames": "0", "count": 1, "contiguous": True, "numbers_sha256": "0", "targets_sha256": "0"}
-    provenance = {
-        "code": {"version": "0", "commit": None, "uncommitted_changes": False},
-        "machine": {"processor": "p", "cores": 1, "gpu": None},
-        "data": {"clip": None, "train": split, "val": split},
-        "device": "cpu",
-        "avatar": {"file": "a", "sha256": "0"},
-        "training": {},
-        "sounds": [],
-        "evaluation_models": {},
-        "packages": {},
-    }
-    options = {"avatar": "a", "subject": "s"}
-    report = Report(options, provenance, (result_of(emotional(ActionUnitModel().name)),), "test")
+    report = a_report(result_of(emotional(ActionUnitModel().name)))
     page = make_page(report, tmp_path)
     for text in (page.markdown(), page.latex(), page.html()):
         assert text.count(THE_MODEL) >= 2 and "no better" in text

@@ -34,16 +34,12 @@ from emotalking.io.audio import save_wav
 from emotalking.report.images import error_map
 from emotalking.tts.base import Utterance
 
-NOTHING: dict[str, Any] = {"va": None, "classes": None, "expressions": None, "sync": None, "spectrum": None}
+from .reports import NOTHING, a_report
 
 
 def a_run(system: str, title: str, metrics: list[Metric], **more) -> Run:
     facts: dict[str, Any] = {"observed": NOTHING} | more
     return Run(system, title, 2, {metric.name: metric for metric in metrics}, **facts)
-
-
-def a_report(*results: Result) -> Report:
-    return Report({"avatar": "a", "subject": "s"}, {}, results, "test")
 
 
 def test_plain_values_hold_what_json_cannot(tmp_path: Path) -> None:

@@ -65,8 +65,6 @@ AUDIO_FEATURES: dict[str, AudioFeature] = {
     )
 }
 """By name (docs/paper.md 1; "mel", "phones" and "hama" are ours). Insert an own kind here to train with it."""
-PACKAGE_FEATURES = frozenset(AUDIO_FEATURES.values())
-"""Those of the package, which every process knows; kinds inserted later are known to the program's own alone."""
 
 
 def audio_feature(name: str) -> AudioFeature:

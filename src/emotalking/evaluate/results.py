@@ -196,7 +196,7 @@ def _metric(data: dict[str, Any]) -> Metric:
     return Metric(**(data | {"value": number(data["value"]), "per_frame": None if series is None else array(series)}))
 
 
-def number(value: float | str | None) -> float:
+def number(value: float | int | str | None) -> float:
     """Inverse of :func:`to_json` for one number."""
     return math.nan if value is None else float(value)
 
