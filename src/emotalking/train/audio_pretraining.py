@@ -83,6 +83,8 @@ def pretrain_audio(
     settings = CONV if isinstance(encoder, ConvEncoder) else PUBLISHED
     target = lip_motion(data)
     sources = [(windows, target), *((part.windows, part.targets(target)) for part in augmented)]
+    if isinstance(encoder, ConvEncoder):  # Nothing of it learns: once, not once an update.
+        sources = [(encoder.timeline(part), lips) for part, lips in sources]
     ends = torch.tensor([len(part) for part, _ in sources]).cumsum(0)
     head = nn.Linear(encoder(windows[:1]).shape[-1], target.shape[1]).to(data.device)
     nn.init.zeros_(head.weight)
@@ -118,9 +120,9 @@ def _gather(sources: list[tuple[Tensor, Tensor]], ends: Tensor, pick: Tensor) ->
 
 
 def _regularised_codes(
-    encoder: AudioEncoder, windows: Float[Tensor, "B 8 C S"], settings: Regularisation, generator: torch.Generator
+    encoder: AudioEncoder, heard: Float[Tensor, "B ..."], settings: Regularisation, generator: torch.Generator
 ) -> Float[Tensor, "B code"]:
-    """Codes of noisy, partly hidden windows."""
+    """Codes of noisy, partly hidden windows, or of the timelines of those where the encoder has them."""
 
     def noisy(values: Tensor) -> Tensor:
         return values + torch.randn(values.shape, generator=generator, device=values.device) * settings.noise
@@ -130,9 +132,8 @@ def _regularised_codes(
         return values * kept / (1.0 - settings.dropout)
 
     if not isinstance(encoder, ConvEncoder):
-        return encoder(noisy(windows))
-    timeline = noisy(encoder.timeline(windows))
-    return encoder.encode(timeline * _mask(timeline.shape, settings, generator), drop)
+        return encoder(noisy(heard))
+    return encoder.encode(noisy(heard) * _mask(heard.shape, settings, generator), drop)
 
 
 def _mask(shape: torch.Size, settings: Regularisation, generator: torch.Generator) -> Bool[Tensor, "B C T"]:
