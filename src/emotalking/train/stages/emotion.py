@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Int32
+from jaxtyping import Float, Int32
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -19,6 +19,7 @@ from emotalking.ops.geometry import crop_intrinsics
 from emotalking.train.context import Context
 from emotalking.train.data import as_index, boxes_around, equal_sized, face_boxes
 from emotalking.train.emotion_pretraining import pretrain_emotion
+from emotalking.train.motion_pretraining import CODES
 from emotalking.train.optim import FactorSchedule, network_factor, network_optimizer
 from emotalking.train.rendered_maps import normal_channels, normal_terms
 from emotalking.train.step import GraphKey, Stage, StepInputs
@@ -74,7 +75,9 @@ class EmotionStage(Stage):
         self.optimizers: dict[str, Optimizer] = {"networks": network_optimizer([self.network], context.config.optim)}
         self._schedule = FactorSchedule(self.optimizers["networks"])
         self._canonical: FaceCanonical | None = None
-        """Constants of the frozen face, once its weights are loaded."""
+        """Constants of the frozen face, once its weights are loaded; with them come :attr:`_codes`."""
+        self._codes: Float[Tensor, "G A"]
+        """Audio codes of all conditions."""
         layout, weights = data.layout, self.settings.losses
         loops = {"lips": [layout.lips_outer], "eyes": [layout.eye_loop(side) for side in ("right", "left")]}
         self._parts = {name: getattr(weights, name) for name in loops if getattr(weights, name)}
@@ -124,7 +127,9 @@ class EmotionStage(Stage):
         with torch.no_grad():
             if self._canonical is None:
                 self._canonical = head.face.motion.canonical(gaussians.means)
-            face = head.deform_face(conditions.audio, conditions.aus, self._canonical, gaze=conditions.gaze)
+                self._codes = torch.cat([head.face.audio(part) for part in self._conditions.audio.split(CODES)])
+            code = self._codes[as_index(inputs.frame)]
+            face = gaussians.deform(**head.face.motion(self._canonical, code, conditions.aus, gaze=conditions.gaze))
         emotional = head.add_emotion(face, wanted.va)
         view, (height, width) = conditions.viewmats, wanted.image.shape[1:3]
         extra = None if wanted.normals is None else normal_channels(gaussians, emotional, view)
