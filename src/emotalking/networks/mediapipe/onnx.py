@@ -140,11 +140,22 @@ def _pool(op: str) -> Maker:
     return lambda model, names, _, size, stride: model.node(op, names, kernel_shape=size, strides=stride)
 
 
+def _scaled(model: _Model, name: str, weight: np.ndarray) -> str:
+    """A value times a weight for each channel."""
+    shape = {"kernel_shape": [1, 1], "strides": [1, 1], "group": weight.size}
+    return model.node("Conv", [name, model.constant(weight.reshape(-1, 1, 1, 1))], **shape)
+
+
 def _prelu(model: _Model, names: Names, weights: Weights) -> str:
-    # The run-time's own PRelu takes as long as all convolutions of the face mesh.
-    negative = model.node("Min", [*names, model.constant(np.array(0, np.float32))])
-    scaled = model.node("Mul", [negative, model.constant(weights[0].reshape(-1, 1, 1))])
-    return model.node("Add", [model.node("Relu", names), scaled])
+    # x + (1 - weight) relu(-x). The run-time keeps convolutions in an order of memory of its own, and adds in the same
+    # pass: a tenth less for the whole face mesh than with a minimum and a product. Its own PRelu takes half as long
+    # again.
+    (name,), weight = names, weights[0].ravel()
+    if (weight <= 1).all():
+        negative = model.node("Relu", [_scaled(model, name, weight - 1)])
+    else:
+        negative = _scaled(model, model.node("Relu", [_scaled(model, name, np.full_like(weight, -1))]), 1 - weight)
+    return model.node("Add", [negative, name])
 
 
 def _resize(model: _Model, names: Names, _: Weights, size: list[int]) -> str:
