@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8, UInt32
 
-from emotalking.ops.regions import bounds
-
 
 class Label(IntEnum):
     """Classes of a label map."""
@@ -62,6 +60,8 @@ class Masks:
         tooth as head this is the same; where it painted it grey, XOR would make it face *and* mouth, so it is left
         mouth only.
         """
+        from emotalking.ops.regions import bounds  # which loads PyTorch: info and validate do not need it
+
         window = bounds(teeth)
         np.copyto(labels[window], np.uint8(Label.MOUTH), where=teeth[window])
         return cls(labels, teeth)
