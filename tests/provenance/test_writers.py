@@ -20,7 +20,7 @@ OF_MODULES = {"write": "soundfile", "open": "wave", "save": "gTTS"}
 NOT_SYNTHETIC, MEASURED, TEMPORARY = "shows recorded footage only", "a report for measuring", "is read back and removed"
 WHY_NOT = {
     ("data.writer", "encode_image"): "a subject folder: recorded footage, cut and masked",
-    ("data.writer", "write"): "a subject folder: the recorded sound",
+    ("data.writer", "save_wav"): "a subject folder: the recorded sound",
     ("emotion.plot", "png"): "a plot of numbers",
     ("evaluate.compare", "create_media"): TEMPORARY,
     ("evaluate.evaluation", "write_image"): MEASURED,
