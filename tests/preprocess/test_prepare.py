@@ -196,6 +196,19 @@ def test_another_clip_does_not_overwrite(actor_clip: Path, folder: Path, tmp_pat
         prepare(actor_clip, tmp_path / "full")
 
 
+def test_interrupted_in_its_first_step_it_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The footage check leaves its scan before it is recorded; another clip is no less welcome then."""
+
+    def interrupt(*_args: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare_module, "check_scanned", interrupt)
+    for name in ("one.mp4", "two.mp4"):
+        clip = write_clip(tmp_path / name, grey_frames(60), sound=speech(2.4))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(clip, tmp_path / "out")
+
+
 def test_no_sound(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "mute.mp4", grey_frames(60))
     with pytest.raises(UserError, match=r"mute\.mp4 has no sound, and lips cannot be learned"):

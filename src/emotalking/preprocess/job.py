@@ -45,6 +45,7 @@ CHUNK = 2048
 RAW_BYTES = 4 << 30
 """Frames of more bytes than this (three and a half minutes of 512 x 512) are packed until the folder is complete."""
 
+_WORK = ".capture"
 _REMEDY = "remove it and prepare the clip again"
 
 
@@ -63,7 +64,7 @@ class Job:
         self.person = person
         self.shows = None if person is None else emotion_in(clip.stem)
         """Emotion that a clip of expressions is named after."""
-        self.work = out / ".capture"
+        self.work = out / _WORK
         self.scan_file = self.work / "scan.npz"
         """File of :attr:`scan`."""
         self.clock_file = self.work / "clock.npz"
@@ -277,7 +278,7 @@ def _earlier(files: SubjectFiles, clip: Path, clip_hash: str) -> dict[str, Any]:
     if not files.root.exists():
         return {}
     remove_stale_within(files.root)
-    if not any(files.root.iterdir()):
+    if all(path.name == _WORK for path in files.root.iterdir()):  # interrupted before the first step was recorded
         return {}
     old = read_json(files.manifest) if files.manifest.exists() else {}
     recorded_hash = old.get("clip", {}).get("sha256") if isinstance(old.get("clip"), dict) else None
