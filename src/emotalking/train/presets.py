@@ -209,8 +209,8 @@ TINY = TrainConfig(
 
 The emotion stage was the longest. One man's head (suit), from the same face after 4,000, 2,400 and 2,000 steps of it:
 PSNR with recorded emotion 34.63, 34.65 and 34.65, opening r .78 in all, share of the targets' moves brows .97, .95 and
-.91, lids 1.05, .95 and .91, corners .89, .91 and .90, lips .91, .94 and .92; 2,400 with another seed: brows .93, lids .97,
-corners .90, lips .91 (benchmarks/emotion_branch.py)."""
+.91, lids 1.05, .95 and .91, corners .89, .91 and .90, lips .91, .94 and .92; another seed after 2,400: brows .93, lids
+.97, corners .90, lips .91 (benchmarks/emotion_branch.py)."""
 
 PRESETS = {"tiny": TINY, "fast": FAST, "paper": PAPER}
 
