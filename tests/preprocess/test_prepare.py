@@ -178,10 +178,12 @@ def test_what_is_finished_is_kept_among_many(actor_clip: Path, folder: Path, tmp
     assert [one.state for one in again.outcomes] == ["made"] and is_prepared(actor_clip, folder, PrepareConfig())
 
 
-def test_a_lost_file_is_made_again(actor_clip: Path, folder: Path) -> None:
+def test_a_lost_file_is_made_again(actor_clip: Path, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "emotalking")
     before = {name: (folder / name).read_bytes() for name in ("au.csv", "va.csv")}
     (folder / "au.csv").unlink()
     assert len(prepare(actor_clip, folder).au("AU45")) == COUNT
+    assert caplog.text.count("going on after the step normals of an earlier run") == 1
     assert before == {name: (folder / name).read_bytes() for name in before}
 
 

@@ -78,8 +78,13 @@ def test_whole_run_ends_in_an_avatar_that_shows_emotion(whole: run.TrainResult) 
 
 
 def test_resumed_equals_uninterrupted(
-    actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: run.TrainResult
+    actor_subject: Subject,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: run.TrainResult,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", "emotalking")
     root = actor_subject.files.root
     before = FaceStage.losses
 
@@ -92,6 +97,8 @@ def test_resumed_equals_uninterrupted(
     with pytest.raises(RuntimeError, match="power cut"):
         run.train(root, tmp_path / "cut.safetensors", "tiny", "cpu", SHORT)
     monkeypatch.undo()
+    assert "going on" not in caplog.text
     resumed = run.train(root, tmp_path / "cut.safetensors", "tiny", "cpu", SHORT)
+    assert "going on from iteration 10 of the stage face" in caplog.text
     again = resumed.avatar.head.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in whole.avatar.head.state_dict().items())

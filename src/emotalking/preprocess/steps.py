@@ -47,6 +47,7 @@ class Steps:
         self._key = key
         self._old: dict[str, Any] = dict(manifest.get("steps", {}))
         manifest["steps"] = {}
+        self._made = False
 
     def run(
         self,
@@ -73,6 +74,9 @@ class Steps:
         record = self._finished(name, key, complete)
         self._old.pop(name, None)
         if record is None:
+            if not self._made and (kept := list(self.manifest["steps"])):
+                _logger.info("%s: going on after the step %s of an earlier run", self.root, kept[-1])
+            self._made = True
             if self.root.exists() and any(self.root.iterdir()):  # no folder for a clip that the first step refuses
                 for split in ("train", "val"):
                     SubjectFiles(self.root).transforms(split).unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """One loop for all stages; it knows no method."""
 
+import logging
 import signal
 import threading
 import time
@@ -17,6 +18,8 @@ from emotalking.progress import bar
 from emotalking.train.callbacks.log import LOG_EVERY, Callback, RunLog, StepLog
 from emotalking.train.checkpoint import Checkpoint, write_checkpoint
 from emotalking.train.step import Stage, steps_of
+
+_logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -123,6 +126,8 @@ class Trainer:
                 stage = self.stage = self._builders[number]()
                 continued = resume is not None and number == resume.stage
                 self.done = resume.restore(stage, self.generator) if resume is not None and continued else 0
+                if continued:
+                    _logger.info("going on from iteration %d of the stage %s", self.done, stage.name)
                 if self.done == 0:
                     stage.begin()
                 self._began = time.perf_counter() - self.stage_seconds.get(stage.name, 0.0)
