@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from emotalking.data import Subject
 from emotalking.data.labels import Label
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.preprocess.pose.track import project
 from emotalking.progress import track
 from emotalking.testing.actor import Actor, Performance
@@ -30,14 +30,14 @@ def make_truth(root: Path, subject: Subject) -> Subject:
     """The performance of ``subject`` without errors of capture.
 
     Raises:
-        UserError: ``subject`` shows something else.
+        InputError: ``subject`` shows something else.
     """
     if not (root / "subject.json").exists():
         script, actor = script_of(subject), Actor(size=subject.width)
         for index in subject.val_indices[::10]:
             error = (actor.render(script.states[index]).image - subject.target(int(index)).astype(np.float64)) ** 2
             if 10 * np.log10(255**2 / error.mean()) < SAME_CLIP_DB:
-                raise UserError(f"{subject.files.root} does not show the actor's performance of seed {SEED}: film it.")
+                raise InputError(f"{subject.files.root} does not show the actor's performance of seed {SEED}: film it.")
         layout = actor.layout
         frames = track((actor.render(state) for state in script.states), "act", subject.num_frames)
         write_actor_subject(root, frames, script.waveform, subject.fps, layout, actor.neutral_landmarks())
@@ -47,7 +47,7 @@ def make_truth(root: Path, subject: Subject) -> Subject:
 def normals_of(subject: Subject, index: int) -> np.ndarray:
     found = subject.normals(index)
     if found is None:
-        raise UserError(f"{subject.files.root} has no normal maps: prepare it with them.")
+        raise InputError(f"{subject.files.root} has no normal maps: prepare it with them.")
     return found
 
 

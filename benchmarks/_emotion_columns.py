@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from expression_bases import PLACES
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.face_recogniser import FaceRecogniser
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT
 
@@ -31,7 +31,7 @@ def identity(series: Sequence[list[np.ndarray]], pixels: Sequence[np.ndarray]) -
     """
     try:
         recogniser = FaceRecogniser()
-    except UserError:
+    except InputError:
         return None
 
     def vector(images: list[np.ndarray], points: np.ndarray, chosen: np.ndarray) -> np.ndarray:

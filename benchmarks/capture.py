@@ -26,17 +26,17 @@ COLUMNS = (
 
 def one(clip: Path, out: Path, seconds: float | None) -> dict[str, Any]:
     """Prepare one clip in this process; what cannot be used is told, not raised."""
-    from emotalking.errors import UserError
+    from emotalking.errors import InputError
     from emotalking.preprocess.check.clip import check_clip
     from emotalking.preprocess.config import PrepareConfig
     from emotalking.preprocess.prepare import prepare
 
     try:
         manifest = prepare(clip, out, PrepareConfig(seconds=seconds)).manifest
-    except UserError as error:
+    except InputError as error:
         try:
             verdict = check_clip(clip).verdict
-        except UserError:
+        except InputError:
             verdict = "unusable"
         return {"clip": clip.name, "verdict": verdict, "refused": str(error).replace(str(clip), clip.name)}
     return {

@@ -19,7 +19,7 @@ import numpy as np
 from _report import arguments, write
 
 from emotalking.data.files import SubjectFiles
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.arrays import load_array
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
@@ -169,7 +169,7 @@ def run(subject: Path, avatar: Path, settings: list[str]) -> dict[str, Any]:
     failure = None
     try:
         train(subject, avatar, "tiny", "cpu", settings, resume=False)
-    except UserError as error:
+    except InputError as error:
         failure = str(error)
     rows = read_log(avatar.with_name(avatar.name + ".run") / LOG)
     warned = [{k: row[k] for k in ("name", "stage", "iteration", "text")} for row in of_kind(rows, "warning")]

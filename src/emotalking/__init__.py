@@ -26,7 +26,6 @@ from emotalking.errors import (
     MissingModelError,
     MissingPackageError,
     NoFaceError,
-    UserError,
 )
 from emotalking.evaluate.config import AblationConfig, EvaluateConfig
 from emotalking.faces.config import FaceConfig
@@ -148,7 +147,6 @@ __all__ = [
     "SyncScores",
     "TrainManyResult",
     "TrainResult",
-    "UserError",
     "Utterance",
     "VoiceEmotion",
     "__version__",

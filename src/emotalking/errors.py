@@ -38,9 +38,6 @@ class DeviceError(InputError):
 _NO_MEMORY = ("can't allocate memory", "failed to map segment", "Cannot allocate memory")
 """Words of PyTorch's allocator, of the loader of shared libraries, and of the operating system within other errors."""
 
-UserError = InputError
-"""Name of :class:`InputError` before 0.2.0."""
-
 
 def memory_full(error: BaseException) -> Literal["the memory", "the GPU's memory"] | None:
     """The memory that an exception says is full; None: it says something else."""

@@ -18,7 +18,7 @@ from emotalking.audio.tracks import StepFeatures
 from emotalking.audio.windows import audio_windows
 from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE, AudioFeature, audio_feature
 from emotalking.data.files import SubjectFiles
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import load_audio
 
 RNG = np.random.default_rng(0)
@@ -176,10 +176,10 @@ def test_registry() -> None:
         assert feature.name == name and audio_feature(feature.file) is feature
         if feature.module is not None:
             assert callable(importlib.import_module(feature.module).track)
-    with pytest.raises(UserError, match="choose one of mel"):
+    with pytest.raises(InputError, match="choose one of mel"):
         audio_feature("letters")
     for name in ("deepspeech", "esperanto"):
-        with pytest.raises(UserError, match="provide them"):
+        with pytest.raises(InputError, match="provide them"):
             extract_features(np.zeros(16000, np.float32), 25, 25, name)
 
 
@@ -188,13 +188,13 @@ def test_imported_files(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", values)
     track = load_features(tmp_path / "a.npy", "deepspeech", 25)
     assert np.array_equal(track.windows(3, 9, 25, 20), audio_windows(torch.from_numpy(values))[3:9])
-    with pytest.raises(UserError, match="for 25 fps"):
+    with pytest.raises(InputError, match="for 25 fps"):
         track.num_frames(30)
     np.save(tmp_path / "wrong.npy", values[..., :5])
-    with pytest.raises(UserError, match="16, 29"):
+    with pytest.raises(InputError, match="16, 29"):
         load_features(tmp_path / "wrong.npy", "deepspeech", 25)
     np.save(tmp_path / "code.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         load_features(tmp_path / "code.npy", "deepspeech", 25)
 
 

@@ -11,7 +11,7 @@ from emotalking.audio.features import extract_features, feature_track
 from emotalking.audio.mel import Counted
 from emotalking.audio.phones import GAIN
 from emotalking.audio.phones_model import SILENT, acoustic_model, read_model
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import load_audio
 
 SOUND = (np.random.default_rng(5).normal(0, 0.05, 32000) * np.sin(np.arange(32000) / 900) ** 2).astype(np.float32)
@@ -33,17 +33,17 @@ def test_model_is_read_whole() -> None:
 
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no acoustic model"):
+    with pytest.raises(InputError, match="no acoustic model"):
         read_model(tmp_path)
     (tmp_path / "feat.params").write_text("-lowerf 130\n-nfilt 40\n")
-    with pytest.raises(UserError, match="-nfilt 40"):
+    with pytest.raises(InputError, match="-nfilt 40"):
         read_model(tmp_path)
 
 
 def test_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     phones_model.acoustic_model.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(UserError, match=r"pip install .*emotalking\[phones\]"):
+    with pytest.raises(InputError, match=r"pip install .*emotalking\[phones\]"):
         feature_track(SOUND, "phones")
     phones_model.acoustic_model.cache_clear()
 

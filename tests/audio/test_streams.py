@@ -11,7 +11,7 @@ from emotalking.audio.resampling import LazyResampler
 from emotalking.audio.streams import feature_streams, resolved
 from emotalking.audio.vad import voice_activity
 from emotalking.audio.vad_stream import GateStream, know_gates
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.testing.actor.performance import Performance
 
 FPS = Fraction(25)
@@ -60,7 +60,7 @@ def test_log_mel_comes_near_the_whole_files_once_the_voice_is_known(speech) -> N
 
 def test_features_that_need_the_whole_recording_are_refused() -> None:
     for name in ("phones", "hubert", "deepspeech"):
-        with pytest.raises(UserError, match=f"'{name}' .* only mel and hama"):
+        with pytest.raises(InputError, match=f"'{name}' .* only mel and hama"):
             feature_streams(name, torch.device("cpu"))
 
 

@@ -11,7 +11,7 @@ from emotalking.audio import transformers as room
 from emotalking.audio.features import extract_features, feature_track
 from emotalking.audio.transformers import hidden_states, open_network
 from emotalking.data.audio_features import AudioFeature
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.rows import GrowingRows
 
 transformers = pytest.importorskip("transformers")
@@ -98,21 +98,21 @@ def test_old_file_names(models: Path) -> None:
 
 
 def test_what_is_missing_is_said(models: Path) -> None:
-    with pytest.raises(UserError, match="hubert-large-ls960-ft"):
+    with pytest.raises(InputError, match="hubert-large-ls960-ft"):
         extract_features(np.zeros(16000, np.float32), 25, 25, "hubert")
     folder = make_folder(models / "hubert-large-ls960-ft", "hubert")
-    with pytest.raises(UserError, match="24 numbers a step"):
+    with pytest.raises(InputError, match="24 numbers a step"):
         feature_track(SOUND, "hubert")
-    with pytest.raises(UserError, match="no wav2vec2 model"):
+    with pytest.raises(InputError, match="no wav2vec2 model"):
         open_network("wav2vec2", folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"feat_extract_norm": "group"}))
     open_network.cache_clear()
-    with pytest.raises(UserError, match="large"):
+    with pytest.raises(InputError, match="large"):
         open_network("hubert", folder)
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 5}))
-    with pytest.raises(UserError, match="missing"):
+    with pytest.raises(InputError, match="missing"):
         open_network("hubert", folder)
     (folder / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(InputError, match="damaged"):
         open_network("hubert", folder)

@@ -19,7 +19,7 @@ from emotalking.cli.main import join_negative_values, load, main, overview, summ
 from emotalking.data import writer as write
 from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.files import SubjectFiles
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.ops import devices
 from emotalking.preprocess.config import PrepareConfig
 
@@ -199,7 +199,7 @@ def test_negative_values_belong_to_their_option() -> None:
     ("failure", "code", "says"),
     [
         (KeyboardInterrupt(), 130, "interrupted: rerun the same command to continue from the last checkpoint"),
-        (UserError("two\nlines"), 2, "error: two lines"),
+        (InputError("two\nlines"), 2, "error: two lines"),
         (OSError(28, "No space left on device", "/full/x"), 2, "cannot write /full/x: No space left"),
         (NotADirectoryError(20, "Not a directory", "clip.wav"), 2, "error: clip.wav cannot be used: Not a directory"),
         (IsADirectoryError(21, "Is a directory", "some"), 2, "error: some cannot be used: Is a directory"),
@@ -286,7 +286,7 @@ def test_api_renders_samples(tmp_path: Path, avatar_file: Path) -> None:
     samples = (0.1 * np.sin(np.arange(8000) * 0.2)).astype(np.float32)
     made = api.render(avatar_file, samples, tmp_path / "a.mp4", va=(0.5, -0.5), device="cpu")
     assert made.frames == 13 and made.video == tmp_path / "a.mp4"
-    with pytest.raises(UserError, match="unknown emotion"):
+    with pytest.raises(InputError, match="unknown emotion"):
         api.render(avatar_file, samples, tmp_path / "a.mp4", emotion="grumpy")
 
 
@@ -311,7 +311,7 @@ def test_a_gpu_needs_one_of_two_rasterizers(monkeypatch: pytest.MonkeyPatch, bin
     if bindings or gsplat:
         assert api.choose_device("cuda:0").type == "cuda"
         return
-    with pytest.raises(UserError, match=r"cuda-bindings.*emotalking\[gpu\]"):
+    with pytest.raises(InputError, match=r"cuda-bindings.*emotalking\[gpu\]"):
         api.choose_device("cuda")
 
 
@@ -321,7 +321,7 @@ def test_lists_of_devices_name_each_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(devices, "available", lambda: True)
     assert devices.parse_devices("cuda:1, cuda") == ["cuda:1", "cuda:0"]
     assert devices.parse_devices("auto") == ["cuda:0", "cuda:1", "cuda:2"]
-    with pytest.raises(UserError, match="names a device twice"):
+    with pytest.raises(InputError, match="names a device twice"):
         devices.parse_devices("cuda,cuda:0")
 
 

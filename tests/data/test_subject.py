@@ -21,7 +21,7 @@ from emotalking.data.frame import lip_gap
 from emotalking.data.labels import LABEL_COLOURS, Label, Masks, colours_to_labels
 from emotalking.data.layouts import IBUG68, MODEL_AUS, FaceLayout
 from emotalking.data.readers import read_masks
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.arrays import load_archive, load_array
 from emotalking.io.images import read_image, write_image
 from emotalking.ops.box import Box
@@ -199,22 +199,22 @@ def test_missing_lms_is_an_undetected_frame(tiny: Tiny) -> None:
 
 
 def test_errors_name_the_file(tiny: Tiny) -> None:
-    with pytest.raises(UserError, match="no subject folder"):
+    with pytest.raises(InputError, match="no subject folder"):
         Subject.open(tiny.root / "nowhere")
     (tiny.root / "au.csv").write_text("frame, AU45_r\n1, 0.5\n")
-    with pytest.raises(UserError, match="1 rows for 11 frames"):
+    with pytest.raises(InputError, match="1 rows for 11 frames"):
         _ = Subject.open(tiny.root).aus
     write.write_action_units(tiny.root, {"AU45": np.zeros(FRAMES)}, 25)
-    with pytest.raises(UserError, match="no column AU01_r"):
+    with pytest.raises(InputError, match="no column AU01_r"):
         _ = Subject.open(tiny.root).aus
     (tiny.root / "gt_imgs" / "5.jpg").unlink()
-    with pytest.raises(UserError, match="5.jpg is missing"):
+    with pytest.raises(InputError, match="5.jpg is missing"):
         Subject.open(tiny.root).load_tensors([1, 5])
     write.write_target(tiny.root, 5, np.zeros((8, 8, 3), np.uint8))
-    with pytest.raises(UserError, match="size of bc.jpg"):
+    with pytest.raises(InputError, match="size of bc.jpg"):
         Subject.open(tiny.root).frame(5)
     np.save(SubjectFiles(tiny.root).audio_features(), tiny.features[:2])
-    with pytest.raises(UserError, match="2 of 11 frames"):
+    with pytest.raises(InputError, match="2 of 11 frames"):
         Subject.open(tiny.root).audio_features()
     with pytest.raises(IndexError):
         Subject.open(tiny.root).frame(FRAMES)
@@ -223,27 +223,27 @@ def test_errors_name_the_file(tiny: Tiny) -> None:
 def test_hostile_cameras(tiny: Tiny) -> None:
     path = tiny.root / "transforms_val.json"
     path.write_text('{"focal_len": 9, "frames": [{"img_id": 3, "transform_matrix": [[1]]}]}')
-    with pytest.raises(UserError, match="transforms_val"):
+    with pytest.raises(InputError, match="transforms_val"):
         Subject.open(tiny.root)
     path.write_text("not json")
-    with pytest.raises(UserError, match="cannot be read as JSON"):
+    with pytest.raises(InputError, match="cannot be read as JSON"):
         Subject.open(tiny.root)
     path.write_text('{"focal_len": 9, "frames": [{"img_id": 3, "transform_matrix": []}]}')
-    with pytest.raises(UserError, match="transforms_val"):
+    with pytest.raises(InputError, match="transforms_val"):
         Subject.open(tiny.root)
 
 
 def test_a_gap_in_the_frame_numbers(tiny: Tiny) -> None:
     path = tiny.root / "transforms_val.json"
     path.write_text(path.read_text().replace('"img_id": 10', '"img_id": 12'))
-    with pytest.raises(UserError, match="once each"):
+    with pytest.raises(InputError, match="once each"):
         Subject.open(tiny.root)
 
 
 def test_pickles_never_run(tiny: Tiny) -> None:
     path = SubjectFiles(tiny.root).audio_features()
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match=path.stem):
+    with pytest.raises(InputError, match=path.stem):
         Subject.open(tiny.root).audio_features()
 
 
@@ -274,7 +274,7 @@ def test_masks_survive_both_files_exactly(tmp_path: Path) -> None:
     for back in (ours, read_masks(files, 3, (64, 48))):
         np.testing.assert_array_equal(back.labels, labels)
         np.testing.assert_array_equal(back.teeth, teeth)
-    with pytest.raises(UserError, match="instead of"):
+    with pytest.raises(InputError, match="instead of"):
         read_masks(files, 3, (48, 64))
 
 

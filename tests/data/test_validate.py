@@ -14,7 +14,7 @@ from emotalking.data import writer as write
 from emotalking.data.findings import ranges
 from emotalking.data.labels import LABEL_COLOURS
 from emotalking.data.layouts import IBUG68
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 
 from .conftest import FOCAL, FRAMES, HEIGHT, WIDTH, Tiny
 
@@ -173,7 +173,7 @@ def test_the_command(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr()
     assert "gt_imgs/*.jpg" in shown.out and "has 1 error" in shown.err
     assert main(["validate", str(tiny.root / "nowhere")]) == 2
-    with pytest.raises(UserError, match="compat is 'x'"):
+    with pytest.raises(InputError, match="compat is 'x'"):
         validate(tiny.root, "x")
 
 

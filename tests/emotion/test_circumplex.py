@@ -5,7 +5,7 @@ import math
 import pytest
 
 from emotalking.emotion.circumplex import PRESETS, TEST_POINTS, check_va, emotion_in, preset
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 
 
 def test_presets_lie_in_the_square_and_go_around_the_circle() -> None:
@@ -29,11 +29,11 @@ def test_a_name_says_an_emotion() -> None:
 
 def test_preset_ignores_case_and_lists_the_names() -> None:
     assert preset(" Happy ") == PRESETS["happy"]
-    with pytest.raises(UserError, match='"merry".*neutral, happy'):
+    with pytest.raises(InputError, match='"merry".*neutral, happy'):
         preset("merry")
 
 
 @pytest.mark.parametrize("pair", [(1.2, 0.0), (0.0, -1.01), (float("nan"), 0.0), (0.0, float("inf"))])
 def test_values_outside_are_refused(pair: tuple[float, float]) -> None:
-    with pytest.raises(UserError, match="x.csv line 3: (valence|arousal) is .* between -1 and 1"):
+    with pytest.raises(InputError, match="x.csv line 3: (valence|arousal) is .* between -1 and 1"):
         check_va(*pair, "x.csv line 3")

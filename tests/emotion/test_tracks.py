@@ -7,7 +7,7 @@ import pytest
 
 from emotalking.emotion.circumplex import PRESETS
 from emotalking.emotion.tracks import EmotionTrack, emotion_track, gaze_track
-from emotalking.errors import InputError, UserError
+from emotalking.errors import InputError
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -84,7 +84,7 @@ def test_strengths_in_a_track(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("name", ["happy:2", "happy:x", "happy:", "glum:0.5"])
 def test_a_wrong_strength_names_its_line(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=r"t.csv line 2: (the strength|strength|unknown emotion)"):
+    with pytest.raises(InputError, match=r"t.csv line 2: (the strength|strength|unknown emotion)"):
         EmotionTrack.from_file(write(tmp_path, "t.csv", f"time,emotion\n0,{name}\n"))
 
 
@@ -117,23 +117,23 @@ def test_a_wrong_strength_names_its_line(tmp_path: Path, name: str) -> None:
 )
 def test_malformed_files_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
     path = write(tmp_path, name, text)
-    with pytest.raises(UserError, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         EmotionTrack.from_file(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(InputError, match="cannot read"):
         EmotionTrack.from_file(tmp_path / "none.csv")
     binary = tmp_path / "b.csv"
     binary.write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(UserError, match="UTF-8"):
+    with pytest.raises(InputError, match="UTF-8"):
         EmotionTrack.from_file(binary)
 
 
 @pytest.mark.parametrize("text", ["0.1", "0.1,0.2,0.3", "a,b", "2,0", "happy:x", "happy:2", "happy:-1", "merry", ""])
 def test_malformed_text(text: str) -> None:
-    with pytest.raises(UserError):
+    with pytest.raises(InputError):
         EmotionTrack.from_text(text)
 
 
@@ -144,7 +144,7 @@ def test_command_line_options(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "time,emotion\n0,sad\n")
     np.testing.assert_allclose(emotion_track(track=path).at(now)[0], PRESETS["sad"], rtol=1e-6)
     assert emotion_track(track=(track := EmotionTrack.from_text("happy"))) is track
-    with pytest.raises(UserError, match="only one"):
+    with pytest.raises(InputError, match="only one"):
         emotion_track("happy", (0.0, 0.0))
 
 

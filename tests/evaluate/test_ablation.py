@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate import ablation
 from emotalking.evaluate.ablation import (
     EVALUATION_EXPERT,
@@ -51,7 +51,7 @@ class Bench:
         assert (preset_name, device) == ("tiny", "cpu") and command.startswith(f"emotalking train {subject} ")
         self.trained.append(avatar.stem)
         if avatar.stem == self.fail:
-            raise UserError("it is broken.")
+            raise InputError("it is broken.")
         source = Subject.open(subject)
         config = run.resolve_config(override(preset("tiny"), settings), source)
         metadata = {"run": run.fingerprint(config, "tiny", source, run.MESH_WARP)}
@@ -106,7 +106,7 @@ def test_rows_that_would_be_the_full_model_are_left_out(actor_subject: Subject, 
     only = make_plan(actor_subject, ROWS, tmp_path)
     assert only.training_expert is None and only.evaluation_expert is None
     assert only.settings["full"] == ()
-    with pytest.raises(UserError, match="no variant"):
+    with pytest.raises(InputError, match="no variant"):
         make_plan(actor_subject, replace(ROWS, variants=()), tmp_path)
 
 
@@ -117,7 +117,7 @@ def made(subject: Subject, folder: Path) -> Ablation:
 def test_what_is_finished_is_kept(actor_subject: Subject, tmp_path: Path, bench: Bench) -> None:
     bench.fail = "combined"
     with pytest.raises(
-        UserError, match="combined face branch: the training failed: it is broken.*fix the reported error and rerun"
+        InputError, match="combined face branch: the training failed: it is broken.*fix the reported error and rerun"
     ):
         made(actor_subject, tmp_path)
     assert bench.evaluated == ["no_emotion", "full"]  # the others are finished first
@@ -127,7 +127,7 @@ def test_what_is_finished_is_kept(actor_subject: Subject, tmp_path: Path, bench:
     done = made(actor_subject, tmp_path)
     assert bench.trained == ["combined"] and set(done.reports) == set(SCORES)
     other = replace(ROWS, settings=("seed=3",))
-    with pytest.raises(UserError, match="trained with other settings"):
+    with pytest.raises(InputError, match="trained with other settings"):
         ablate(actor_subject.files.root, tmp_path, other, Sequential("cpu"))
 
 
@@ -145,7 +145,7 @@ def test_experts_are_trained_once_and_before(
     monkeypatch.setattr(bench, "fail", "no_sync")
     rows = AblationConfig("tiny", variants=("no_sync",), expert="own", expert_steps=7)
     for expected in ({TRAINING_EXPERT: 0, EVALUATION_EXPERT: 1}, {}):
-        with pytest.raises(UserError, match="it is broken"):
+        with pytest.raises(InputError, match="it is broken"):
             ablate(actor_subject.files.root, tmp_path, rows, Sequential("cpu"))
         assert bench.trained == ["no_sync"] and seeds == expected
         bench.trained.clear()
@@ -171,5 +171,5 @@ def test_table_has_the_papers_columns_first(actor_subject: Subject, tmp_path: Pa
 
 @pytest.mark.parametrize("options", [{"frames": 0}, {"frames": -1}, {"expert_steps": 0}])
 def test_what_cannot_be_evaluated_is_refused_before_training(options: dict[str, int]) -> None:
-    with pytest.raises(UserError, match="give (at least 1|1 or more)"):
+    with pytest.raises(InputError, match="give (at least 1|1 or more)"):
         AblationConfig("tiny", **options)

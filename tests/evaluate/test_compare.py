@@ -14,7 +14,7 @@ import torch
 from emotalking.cli.arguments import named_numbers, named_paths
 from emotalking.cli.main import main
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.compare import Comparison, as_published, compare
 from emotalking.evaluate.compare_report import (
     chosen_frames,
@@ -137,14 +137,14 @@ def test_sizes_names_and_parts_that_do_not_fit(actor_subject: Subject, systems: 
     for number in range(3):
         cv2.imwrite(str(small / f"{number}.png"), np.zeros((32, 48, 3), np.uint8))
     other = open_system("small", str(small), actor_subject, CPU)
-    with pytest.raises(UserError, match="small .* shows frames of 48x32 and the subject is 64x64"):
+    with pytest.raises(InputError, match="small .* shows frames of 48x32 and the subject is 64x64"):
         compare(actor_subject, [*systems, other], EvaluationModels.none())
     one = noisy(actor_subject, tmp_path / "one", 1.0, 2)
     (one / "2.png").unlink()
     (one / "1.png").unlink()
     first = open_system("first", str(one), actor_subject, CPU, start=int(actor_subject.val_indices[0]))
     last = open_system("last", str(one), actor_subject, CPU, start=int(actor_subject.val_indices[-1]))
-    with pytest.raises(UserError, match="no held-out frame is shown by all systems"):
+    with pytest.raises(InputError, match="no held-out frame is shown by all systems"):
         compare(actor_subject, [first, last], EvaluationModels.none())
 
 

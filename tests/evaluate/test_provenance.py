@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.provenance import provenance
 
 
@@ -48,5 +48,5 @@ def test_a_changed_target_changes_the_fingerprint_of_its_split_alone(actor_subje
     assert after["val"]["numbers_sha256"] == before["val"]["numbers_sha256"]
     assert after["val"]["targets_sha256"] != before["val"]["targets_sha256"]
     changed.unlink()
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         provenance(subject)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate import page as plots
 from emotalking.evaluate import speech as sounds
 from emotalking.evaluate.circumplex import circumplex_plot
@@ -67,9 +67,9 @@ def test_plain_values_hold_what_json_cannot(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_no_report_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "r.json").write_text(text)
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(InputError, match=sentence):
         read_report(tmp_path / "r.json")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_report(tmp_path / "none.json")
 
 
@@ -169,7 +169,7 @@ def test_speech_is_read_no_further_than_needed(tmp_path: Path) -> None:
     part = sounds.sounds_to_speak([tmp_path / "a.wav"], tmp_path, 0.5)[0]
     assert len(part.samples) == 8000 and whole.sha256 != part.sha256
     save_wav(tmp_path / "short.wav", ramp[:800])
-    with pytest.raises(UserError, match=r"short.wav holds 0.05 s"):
+    with pytest.raises(InputError, match=r"short.wav holds 0.05 s"):
         sounds.sounds_to_speak([tmp_path / "short.wav"], tmp_path)
 
 
@@ -201,10 +201,10 @@ def test_without_a_speaker_and_without_files_one_sentence_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def missing(_: str) -> None:
-        raise UserError("espeak-ng is not installed.")
+        raise InputError("espeak-ng is not installed.")
 
     monkeypatch.setattr("emotalking.tts.backends.open_synthesizer", missing)
-    with pytest.raises(UserError, match=r"give audio files.*espeak-ng is not installed"):
+    with pytest.raises(InputError, match=r"give audio files.*espeak-ng is not installed"):
         sounds.sounds_to_speak([], tmp_path)
 
 

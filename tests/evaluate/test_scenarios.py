@@ -17,7 +17,7 @@ from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.emotion.tracks import EmotionTrack
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate import scenarios
 from emotalking.evaluate.compare import compare
 from emotalking.evaluate.config import EvaluateConfig
@@ -159,7 +159,7 @@ def test_a_report_can_be_made_again_and_says_what_changed(
     changed = reproduce(tmp_path / "self" / "report.json", tmp_path / "changed", subject=other)
     assert [line for line in changed.inputs if line.startswith("the held-out frames")]
     assert [line for line in changed.metrics if "self, avatar, held-out frames, psnr" in line]
-    with pytest.raises(UserError, match="give another folder"):
+    with pytest.raises(InputError, match="give another folder"):
         reproduce(report_file, report_file.parent)
 
 
@@ -225,15 +225,15 @@ def test_a_pair_that_cannot_be_scored_honestly_is_refused(avatar_file: Path, act
         aus, va = (np.zeros((len(viewmats), width), np.float32) for width in (6, 2))
         return Avatar(avatar.head, replace(scene, viewmats=viewmats, aus=aus, va=va, gaze=None))
 
-    with pytest.raises(UserError, match="trained on 3 of the 3 held-out frames"):
+    with pytest.raises(InputError, match="trained on 3 of the 3 held-out frames"):
         check_pair(posed(actor_subject.viewmats), actor_subject)
     check_pair(posed(scene.viewmats[:20]), actor_subject)
-    with pytest.raises(UserError, match="prepared again"):
+    with pytest.raises(InputError, match="prepared again"):
         check_pair(posed(scene.viewmats + np.float32(1e-4)), actor_subject)
-    with pytest.raises(UserError, match="evaluate it on the subject that it was made from"):
+    with pytest.raises(InputError, match="evaluate it on the subject that it was made from"):
         check_pair(Avatar(avatar.head, replace(scene, width=65)), actor_subject)
     foreign = Subject(actor_subject.files, {"clip": {"sha256": "1"}})
-    with pytest.raises(UserError, match="another clip"):
+    with pytest.raises(InputError, match="another clip"):
         check_pair(Avatar(avatar.head, scene, {"subject": {"clip": {"sha256": "2"}}}), foreign)
 
 
@@ -253,7 +253,7 @@ def test_spread_frames_have_no_figures_in_time(avatar_file: Path, actor_subject:
     ],
 )
 def test_options_that_cannot_be_are_refused(values: dict, sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(InputError, match=sentence):
         EvaluateConfig(**values)
 
 

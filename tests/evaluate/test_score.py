@@ -11,7 +11,7 @@ import torch
 
 from emotalking.data import Subject
 from emotalking.emotion.circumplex import TEST_POINTS
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.evaluation_models import ActionUnitModel, EvaluationModels
 from emotalking.evaluate.faces import MirroredFrames
 from emotalking.evaluate.measure import Stopwatch, measure
@@ -87,11 +87,11 @@ def test_without_truth_nothing_is_made_up(actor_subject: Subject) -> None:
 
 def test_frames_of_another_size_or_number_are_refused(actor_subject: Subject) -> None:
     frames = recorded(actor_subject)
-    with pytest.raises(UserError, match="fewer frames than the 5"):
+    with pytest.raises(InputError, match="fewer frames than the 5"):
         measure(frames[:4], subject=actor_subject, indices=INDICES, models=EvaluationModels.none())
-    with pytest.raises(UserError, match="more frames than the 5"):
+    with pytest.raises(InputError, match="more frames than the 5"):
         measure([*frames, frames[0]], subject=actor_subject, indices=INDICES, models=EvaluationModels.none())
-    with pytest.raises(UserError, match="frame 1 is 32x64"):
+    with pytest.raises(InputError, match="frame 1 is 32x64"):
         measure([frames[0], frames[1][:, :32]], subject=actor_subject, indices=None, models=EvaluationModels.none())
 
 
@@ -106,7 +106,7 @@ def test_the_rate_of_a_renderer(actor_subject: Subject) -> None:
 
 
 def test_an_unknown_backbone() -> None:
-    with pytest.raises(UserError, match="no LPIPS backbone 'resnet'"):
+    with pytest.raises(InputError, match="no LPIPS backbone 'resnet'"):
         EvaluationModels.open(lpips="resnet")
 
 
@@ -289,27 +289,27 @@ def test_several_frames_are_mirrored_as_one_is(painted: Painted) -> None:
 
 def test_commands_and_frames_must_be_as_many(actor_subject: Subject, painted: Painted) -> None:
     frames = marked(actor_subject, [(0, 0, 255)] * 4)
-    with pytest.raises(UserError, match="3 commanded emotions for 4 frames"):
+    with pytest.raises(InputError, match="3 commanded emotions for 4 frames"):
         measure(frames, subject=actor_subject, indices=None, va=np.zeros((3, 2)), models=watched(painted))
-    with pytest.raises(UserError, match="3 commanded emotions for 4 frames"):
+    with pytest.raises(InputError, match="3 commanded emotions for 4 frames"):
         measure(frames, subject=actor_subject, indices=np.arange(4), va=np.zeros((3, 2)), models=watched(painted))
 
 
 def test_a_model_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(UserError, match=r"emonet_8\.pth.*is not in"):
+    with pytest.raises(InputError, match=r"emonet_8\.pth.*is not in"):
         EvaluationModels.open(emotion="emonet")
-    with pytest.raises(UserError, match=r"alexnet.*is not in"):
+    with pytest.raises(InputError, match=r"alexnet.*is not in"):
         EvaluationModels.open(lpips="alex")
-    with pytest.raises(UserError, match="emotion model 'me'"):
+    with pytest.raises(InputError, match="emotion model 'me'"):
         EvaluationModels.open(emotion="me")
     models = EvaluationModels.open()
     assert models.lpips is not None and models.lpips.name == "LPIPS (squeeze)"
     assert EvaluationModels.open(lpips="none").lpips is None
     found = EvaluationModels.open(sync="auto", identity=False)
     assert found.sync is None and "syncnet_v2.model" in found.no_sync and "train a sync expert" in found.no_sync
-    with pytest.raises(UserError, match=r"syncnet_v2\.model.*is not in"):
+    with pytest.raises(InputError, match=r"syncnet_v2\.model.*is not in"):
         EvaluationModels.open(sync="syncnet")
     assert EvaluationModels.open(sync="none").no_sync == "no sync expert was asked for"
 

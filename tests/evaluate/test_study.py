@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from emotalking.cli.main import main
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.answers import Results, preferences, read_answers, write_rows
 from emotalking.evaluate.study import COLUMNS, QUESTIONS, Study, make_study
 from emotalking.evaluate.study_server import MOST_BODY, StudyServer
@@ -72,7 +72,7 @@ def test_page_is_blind_and_whole(study: tuple[Study, Path]) -> None:
         code for group in made.groups for code in group
     )
     assert Study.read(folder / "key.json") == made
-    with pytest.raises(UserError, match="holds a study already"):
+    with pytest.raises(InputError, match="holds a study already"):
         make_study({"a": [], "b": []}, folder)
 
 
@@ -103,9 +103,9 @@ def test_unfit_clips_are_refused(clips: dict[str, list[Path]], tmp_path: Path) -
         "no such file": {"a": [first], "b": [tmp_path / "nowhere.mp4"]},
     }
     for words, given in cases.items():
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(InputError, match=words):
             make_study(given, tmp_path / "study")
-    with pytest.raises(UserError, match="2 groups of clips and 1 emotions"):
+    with pytest.raises(InputError, match="2 groups of clips and 1 emotions"):
         make_study(clips, tmp_path / "study", emotions=("happy",))
 
 
@@ -141,19 +141,19 @@ def test_bad_answers_are_refused(study: tuple[Study, Path], tmp_path: Path, chan
     made, _ = study
     rows = rows_of(made, "ours")
     path = save(tmp_path / "a.csv", [rows[0] | change, *rows[1:]])
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(InputError, match=words):
         read_answers([path], made)
 
 
 def test_contradicting_answers_and_strange_files_are_refused(study: tuple[Study, Path], tmp_path: Path) -> None:
     made, _ = study
     files = [save(tmp_path / f"{who}.csv", rows_of(made, who)) for who in ("ours", "rival")]
-    with pytest.raises(UserError, match="answered differently"):
+    with pytest.raises(InputError, match="answered differently"):
         read_answers(files, made)
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00nonsense")
-    with pytest.raises(UserError, match=r"b\.csv"):
+    with pytest.raises(InputError, match=r"b\.csv"):
         read_answers([tmp_path / "b.csv"], made)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_answers([tmp_path / "nowhere.csv"], made)
 
 
@@ -292,7 +292,7 @@ def test_a_torn_last_line_is_left_out_and_sent_again(server: StudyServer, cut: i
         assert again.store(json.loads(sent(server.study, "rival", "00000001")))[0] == 200
     assert len(read_answers([server.answers], server.study)) in (11, 12)
     server.answers.write_bytes(whole[:200] + b"?" + whole[200:])
-    with pytest.raises(UserError, match="line"):
+    with pytest.raises(InputError, match="line"):
         read_answers([server.answers], server.study)
 
 

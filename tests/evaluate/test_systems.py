@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.systems import System, open_system
 
 CPU = torch.device("cpu")
@@ -74,11 +74,11 @@ def test_names_and_start_tell_which_frames_a_part_shows(actor_subject: Subject, 
     assert np.array_equal(by_start.indices, held_out[1:])
     early = opened(actor_subject, plain, start=int(held_out[0]) - 1)
     assert early.indices.tolist() == [-1, held_out[0]]
-    with pytest.raises(UserError, match="neither the 3 held-out ones.*give the start"):
+    with pytest.raises(InputError, match="neither the 3 held-out ones.*give the start"):
         opened(actor_subject, plain)
-    with pytest.raises(UserError, match="beyond the subject's frames"):
+    with pytest.raises(InputError, match="beyond the subject's frames"):
         opened(actor_subject, plain, start=int(held_out[-1]))
-    with pytest.raises(UserError, match="trained on.*begin at frame 30"):
+    with pytest.raises(InputError, match="trained on.*begin at frame 30"):
         opened(actor_subject, plain, start=2)
 
 
@@ -102,7 +102,7 @@ def test_output_folders_of_the_rivals_are_found(actor_subject: Subject, tmp_path
     write_video(tmp_path / "valid" / "results" / "ngp_ep0028.mp4", truth, codec="libx264")
     assert opened(actor_subject, tmp_path / "valid").source.kind == "video"
     write_video(model / "test" / "ours_7000" / "renders" / "out.mp4", truth, codec="libx264")
-    with pytest.raises(UserError, match="several outputs"):
+    with pytest.raises(InputError, match="several outputs"):
         opened(actor_subject, model)
 
 
@@ -110,43 +110,43 @@ def test_the_recording_is_itself(actor_subject: Subject) -> None:
     system = opened(actor_subject, "recording")
     read = list(system.frames(actor_subject.val_indices))
     assert all(np.array_equal(a, b) for a, b in zip(read, frames_of(actor_subject, system.indices), strict=True))
-    with pytest.raises(UserError, match="start: is for frames"):
+    with pytest.raises(InputError, match="start: is for frames"):
         opened(actor_subject, "recording", start=30)
 
 
 def test_broken_folders_are_refused_in_a_sentence(actor_subject: Subject, tmp_path: Path) -> None:
     truth = frames_of(actor_subject, actor_subject.val_indices)
-    with pytest.raises(UserError, match="there is nothing at"):
+    with pytest.raises(InputError, match="there is nothing at"):
         opened(actor_subject, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="neither numbered PNG or JPEG frames nor a video"):
+    with pytest.raises(InputError, match="neither numbered PNG or JPEG frames nor a video"):
         opened(actor_subject, tmp_path / "empty")
     gap = write_folder(tmp_path / "gap", truth)
     (gap / "00001.png").unlink()
-    with pytest.raises(UserError, match=r"frame 1 is missing.*0 to 2"):
+    with pytest.raises(InputError, match=r"frame 1 is missing.*0 to 2"):
         opened(actor_subject, gap)
     write_folder(tmp_path / "twice", truth)
     write_folder(tmp_path / "twice", truth[:1], "{}.png")
-    with pytest.raises(UserError, match="same frame number"):
+    with pytest.raises(InputError, match="same frame number"):
         opened(actor_subject, tmp_path / "twice")
     write_folder(tmp_path / "runs", truth, "a_{}.png")
     write_folder(tmp_path / "runs", truth, "b_{}.png", first=3)
-    with pytest.raises(UserError, match="several runs"):
+    with pytest.raises(InputError, match="several runs"):
         opened(actor_subject, tmp_path / "runs")
     stray = write_folder(tmp_path / "stray", truth)
     (stray / "sheet.png").write_bytes(b"")
-    with pytest.raises(UserError, match="no frame number"):
+    with pytest.raises(InputError, match="no frame number"):
         opened(actor_subject, stray)
     (stray / "sheet.png").unlink()
     (stray / "00001.png").write_bytes(b"not a picture")
-    with pytest.raises(UserError, match="not a readable image"):
+    with pytest.raises(InputError, match="not a readable image"):
         list(opened(actor_subject, stray).frames(actor_subject.val_indices))
     cv2.imwrite(str(stray / "00001.png"), np.zeros((64, 64, 4), np.uint8))
-    with pytest.raises(UserError, match="transparent"):
+    with pytest.raises(InputError, match="transparent"):
         list(opened(actor_subject, stray).frames(actor_subject.val_indices))
 
 
 def test_another_frame_rate_is_refused(actor_subject: Subject, tmp_path: Path) -> None:
     truth = frames_of(actor_subject, actor_subject.val_indices)
-    with pytest.raises(UserError, match="30 frames/s and the subject 25"):
+    with pytest.raises(InputError, match="30 frames/s and the subject 25"):
         opened(actor_subject, write_video(tmp_path / "out.mkv", truth, fps=30))

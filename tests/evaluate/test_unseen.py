@@ -14,7 +14,7 @@ import torch
 
 from emotalking.cli.main import main
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.compare import compare
 from emotalking.evaluate.compare_report import write_report
 from emotalking.evaluate.evaluation_models import EvaluationModels
@@ -70,12 +70,12 @@ def test_sound_and_command_follow_the_frames() -> None:
 
 def test_what_says_another_sound_is_refused(actor_subject: Subject, tmp_path: Path) -> None:
     unseen = UnseenSpeech(SPEECH)
-    with pytest.raises(UserError, match="french.wav was never recorded"):
+    with pytest.raises(InputError, match="french.wav was never recorded"):
         open_unseen("truth", "recording", actor_subject, CPU, unseen)
-    with pytest.raises(UserError, match="there is nothing at"):
+    with pytest.raises(InputError, match="there is nothing at"):
         open_unseen("a", str(tmp_path / "nowhere"), actor_subject, CPU, unseen)
     short = open_unseen("a", str(folder(actor_subject, tmp_path / "short", 19)), actor_subject, CPU, unseen)
-    with pytest.raises(UserError, match="has 19 frames and french.wav lasts 25"):
+    with pytest.raises(InputError, match="has 19 frames and french.wav lasts 25"):
         to_same_length([short], unseen, 25.0, None)
     assert len(to_same_length([short], unseen, 25.0, 19)) == 1
 

@@ -14,7 +14,7 @@ from emotalking.data import Subject
 from emotalking.data.frame import emotion_share
 from emotalking.emotion.mesh_warp.template import RINGS
 from emotalking.emotion.tracks import EmotionTrack
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.faces.edit import FaceEditor, grid_points
 from emotalking.faces.generators import open_generator
 from emotalking.faces.source import SourceFrame, open_source
@@ -61,7 +61,7 @@ def save(path: Path, image: np.ndarray) -> Path:
 
 
 def complaint(path: Path) -> str:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         open_source(path)
     return str(caught.value)
 
@@ -177,7 +177,7 @@ def test_a_subject_folder(actor_subject: Subject) -> None:
     assert len(frames) == 6 and editor.num_unchanged == 0
     moved = [np.abs(image.astype(int) - actor_subject.original(k)).mean() for k, image in enumerate(frames)]
     assert moved[0] < 0.01 and moved[0] < moved[2] < moved[5]
-    with pytest.raises(UserError, match="there is no frame 99"):
+    with pytest.raises(InputError, match="there is no frame 99"):
         editor.images(99, [HAPPY])
 
 
@@ -214,7 +214,7 @@ def test_frames_without_a_face_stay_as_they_are(editor: FaceEditor) -> None:
 def test_grid() -> None:
     points = grid_points(5)
     assert points[0] == (-0.8, 0.8) and points[12] == (0.0, 0.0) and points[-1] == (0.8, -0.8)
-    with pytest.raises(UserError, match="from 2 to 11"):
+    with pytest.raises(InputError, match="from 2 to 11"):
         grid_points(1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE, SoundSpan, iter_audio, load_audio, resample, save_wav
 
 
@@ -187,7 +187,7 @@ def write_bad(kind: str, path: Path) -> None:
 )
 def test_bad_files_get_one_sentence(tmp_path: Path, kind: str, name: str, says: str) -> None:
     write_bad(kind, tmp_path / name)
-    with pytest.raises(UserError, match=says) as caught:
+    with pytest.raises(InputError, match=says) as caught:
         load_audio(tmp_path / name)
     assert name in str(caught.value) and "\n" not in str(caught.value)
 

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import iter_audio
 from emotalking.io.display import pixels
 from emotalking.io.video import decode_frames, probe, read_frames
@@ -60,14 +60,14 @@ def test_pixels_are_those_of_pyav(pixel_format: str) -> None:
 def test_a_text_file_is_no_video(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_text("this is not a video\n" * 50)
-    with pytest.raises(UserError, match=r"notes\.\w+ is not a video"):
+    with pytest.raises(InputError, match=r"notes\.\w+ is not a video"):
         probe(path)
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(InputError, match="no such file"):
         probe(tmp_path / "none.mp4")
-    with pytest.raises(UserError, match="is a folder or a device"):
+    with pytest.raises(InputError, match="is a folder or a device"):
         probe(tmp_path)
 
 
@@ -75,7 +75,7 @@ def test_unfinished_copy_without_index(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", grey_frames(60))
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
-    with pytest.raises(UserError, match="cut short or damaged after 0 frames: its index is missing"):
+    with pytest.raises(InputError, match="cut short or damaged after 0 frames: its index is missing"):
         probe(cut)
 
 
@@ -94,7 +94,7 @@ def test_sound_alone_has_no_picture(tmp_path: Path) -> None:
     from emotalking.io.audio import save_wav
 
     save_wav(tmp_path / "a.wav", np.zeros(16000, np.float32))
-    with pytest.raises(UserError, match="no video stream"):
+    with pytest.raises(InputError, match="no video stream"):
         probe(tmp_path / "a.wav")
 
 

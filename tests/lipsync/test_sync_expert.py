@@ -11,7 +11,7 @@ import torch
 
 from emotalking.cli.main import main
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.sync import SyncMeter, offset_plot
 from emotalking.lipsync import training as sync_training
 from emotalking.lipsync.dataset import STORED, TalkingClip, augment_recording, make_clip
@@ -170,9 +170,9 @@ def test_files_are_strict(expert_file: Path, tmp_path: Path) -> None:
         (lacking, "does not hold"),
         (newer, "version 9"),
     ):
-        with pytest.raises(UserError, match=says):
+        with pytest.raises(InputError, match=says):
             open_expert(str(path))
-    with pytest.raises(UserError, match="subject folder"):
+    with pytest.raises(InputError, match="subject folder"):
         open_expert("personal")
 
 
@@ -201,9 +201,9 @@ def test_a_meter_streams_and_equals_the_whole(expert_file: Path, actor_subject: 
     meter = SyncMeter(expert, 50)
     for image, shape in zip(images, points, strict=True):
         meter.add(image, shape)
-    with pytest.raises(UserError, match="too short"):
+    with pytest.raises(InputError, match="too short"):
         meter.scores(sound)
-    with pytest.raises(UserError, match="hardly a frame"):
+    with pytest.raises(InputError, match="hardly a frame"):
         measured(expert, images, np.full_like(points, np.nan), sound)
 
 
@@ -226,9 +226,9 @@ def test_training_learns_and_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_too_little_to_learn_from() -> None:
     opening, sound = babble(60)
     clip = TalkingClip(drawn(opening), np.ones(60, bool), np.ones(60, bool), sound, "made")
-    with pytest.raises(UserError, match="three seconds"):
+    with pytest.raises(InputError, match="three seconds"):
         sync_training.fit([clip], steps=1, runs=2, device="cpu", seed=0)
-    with pytest.raises(UserError, match="no subject"):
+    with pytest.raises(InputError, match="no subject"):
         sync_training.train_expert([])
 
 

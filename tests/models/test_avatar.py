@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import safe_open, save_file
 
 from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.tensors import read_tensors, write_tensors
 from emotalking.models.audio import ConvEncoder, articulation
 from emotalking.models.avatar import Avatar
@@ -206,25 +206,25 @@ def rewrite(path: Path, **header: str) -> None:
 
 def test_bad_files_are_refused_in_one_sentence(avatar: Avatar, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    with pytest.raises(UserError, match="no avatar file"):
+    with pytest.raises(InputError, match="no avatar file"):
         Avatar.load(path)
     avatar.save(path)
     whole = path.read_bytes()
     for length in (0, 5, 400, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(UserError, match="not a whole avatar"):
+        with pytest.raises(InputError, match="not a whole avatar"):
             Avatar.load(path)
     path.write_bytes(whole)
     rewrite(path, version=str(VERSION + 1))
-    with pytest.raises(UserError, match="update emotalking"):
+    with pytest.raises(InputError, match="update emotalking"):
         Avatar.load(path)
     path.write_bytes(whole)
     rewrite(path, format="something else")
-    with pytest.raises(UserError, match="not an avatar"):
+    with pytest.raises(InputError, match="not an avatar"):
         Avatar.load(path)
     path.write_bytes(whole)
     rewrite(path, config='{"wings": 1}')
-    with pytest.raises(UserError, match="does not hold"):
+    with pytest.raises(InputError, match="does not hold"):
         Avatar.load(path)
 
 
@@ -237,7 +237,7 @@ def test_failed_save_leaves_the_old_file(avatar: Avatar, tmp_path: Path, monkeyp
         raise OSError("disk full")
 
     monkeypatch.setattr("emotalking.io.safetensors_files.save_file", fail)
-    with pytest.raises(UserError, match="disk full"):
+    with pytest.raises(InputError, match="disk full"):
         avatar.save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

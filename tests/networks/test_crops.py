@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.crops import batches, crop, uncrop
 from emotalking.networks.emonet import EmoNet, EmoNetEstimator, EmoNetOutput, emonet_square
 from emotalking.networks.face_normals import check_directions, estimate_normals, normals_square
@@ -119,6 +119,6 @@ def test_normals_come_in_opencv_axes_and_at_their_place() -> None:
 def test_normals_with_other_axes_are_refused(flip: tuple[int, int, int]) -> None:
     images = [np.zeros((128, 128, 3), np.uint8)]
     normals, inside = estimate_normals(Ball(), images, face_points(40, 30, 50, 60)[None])
-    with pytest.raises(UserError, match="odd.pth"):
+    with pytest.raises(InputError, match="odd.pth"):
         check_directions(normals[0] * np.array(flip, np.float32), inside[0], "odd.pth")
     check_directions(-normals[0], np.zeros_like(inside[0]), "odd.pth")  # no face, nothing to see

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.pickles import read_arrays
 from emotalking.networks.torchscript import read_torchscript
 from emotalking.networks.weights import load_frozen
@@ -199,10 +199,10 @@ def test_pickled_arrays_are_read_as_python_2_and_3_write_them(tmp_path: Path) ->
         np.testing.assert_array_equal(tensor.numpy(), wanted[name])
     bad = tmp_path / "bad.pkl"
     bad.write_bytes(pickle.dumps({"a": _Object()}))
-    with pytest.raises(UserError, match="asks for builtins.print"):
+    with pytest.raises(InputError, match="asks for builtins.print"):
         read_arrays(bad)
     bad.write_bytes(pickle.dumps({"a": 3}))
-    with pytest.raises(UserError, match="no pickle of named arrays"):
+    with pytest.raises(InputError, match="no pickle of named arrays"):
         read_arrays(bad)
 
 
@@ -243,10 +243,10 @@ def test_torchscript_gives_its_tensors_and_nothing_else(tmp_path: Path) -> None:
     x = torch.rand(1, 3, 3, 3)
     torch.testing.assert_close(again[:2](x), whole[:2](x))
     torch.save({"a": torch.ones(2)}, path)
-    with pytest.raises(UserError, match="damaged, cut short or no TorchScript"):
+    with pytest.raises(InputError, match="damaged, cut short or no TorchScript"):
         read_torchscript(path)
     path.write_bytes(b"PK")
-    with pytest.raises(UserError, match="damaged, cut short or no TorchScript"):
+    with pytest.raises(InputError, match="damaged, cut short or no TorchScript"):
         read_torchscript(path)
 
 
@@ -256,7 +256,7 @@ def test_an_archive_that_asks_for_more_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "network.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("network/data.pkl", pickle.dumps(_Object(), protocol=2))
-    with pytest.raises(UserError, match="a global __builtin__.print|a global builtins.print"):
+    with pytest.raises(InputError, match="a global __builtin__.print|a global builtins.print"):
         read_torchscript(path)
 
 
@@ -266,5 +266,5 @@ def test_a_published_fan_of_another_shape_is_told(tmp_path: Path) -> None:
     assert not any(p.requires_grad for p in load_frozen(Fan(1), tmp_path / "fan.pth.tar").parameters())
     weights["l0.weight"] = torch.zeros(98, 256, 1, 1)
     torch.save(weights, tmp_path / "fan.pth.tar")
-    with pytest.raises(UserError, match=r"l0.weight: \[98, 256, 1, 1\] instead of \[68, 256, 1, 1\]"):
+    with pytest.raises(InputError, match=r"l0.weight: \[98, 256, 1, 1\] instead of \[68, 256, 1, 1\]"):
         load_frozen(Fan(1), tmp_path / "fan.pth.tar")

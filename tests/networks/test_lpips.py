@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.lpips import Lpips, files_of, found_backbone
 from emotalking.networks.registry import model_path
 from emotalking.networks.weights import read_weights
@@ -54,7 +54,7 @@ def test_gradients_flow_to_the_picture_only(distance: Lpips) -> None:
 
 def test_a_backbone_of_another_kind_is_refused(tmp_path: Path) -> None:
     network = public_layouts.write_checkpoint(tmp_path / "n.pth", public_layouts.classifier("alex"))
-    with pytest.raises(UserError, match="features"):
+    with pytest.raises(InputError, match="features"):
         Lpips.open("squeeze", network, network)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.pickles import read_arrays
 
 WANTED = {
@@ -67,7 +67,7 @@ def test_protocol_0_of_python_2(tmp_path: Path) -> None:
     plain = pickle.loads(program, encoding="latin1")
     assert all((plain[name] == WANTED[name]).all() for name in WANTED), "the test's own writer"
     for end in (len(program) // 3, len(program) - 1):
-        with pytest.raises(UserError, match="damaged, cut short or no pickle of named arrays"):
+        with pytest.raises(InputError, match="damaged, cut short or no pickle of named arrays"):
             read_arrays(written(tmp_path / "b.pkl", program[:end]))
 
 
@@ -93,14 +93,14 @@ def test_old_strings_of_high_bytes_unescaped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["zip", "hex", "rot13", "utf-16", "latin-1"])
 def test_other_encodings_are_refused(tmp_path: Path, encoding: str) -> None:
     program = pickle.dumps({"a": np.zeros(2)}, 0).replace(b"Vlatin1\n", f"V{encoding}\n".encode())
-    with pytest.raises(UserError, match=r"asks for _codecs\.encode for another thing than bytes"):
+    with pytest.raises(InputError, match=r"asks for _codecs\.encode for another thing than bytes"):
         read_arrays(written(tmp_path / "a.pkl", program))
 
 
 @pytest.mark.parametrize("name", ["_codecs\ndecode", "__builtin__\neval", "os\nsystem", "copy_reg\n_reconstructor"])
 def test_other_names_are_refused(tmp_path: Path, name: str) -> None:
     program = f"(dS'a'\nc{name}\n(S'1'\ntRs.".encode()
-    with pytest.raises(UserError, match=f"asks for {name.replace(chr(10), '.')}"):
+    with pytest.raises(InputError, match=f"asks for {name.replace(chr(10), '.')}"):
         read_arrays(written(tmp_path / "a.pkl", program))
 
 
@@ -123,7 +123,7 @@ def test_one_text_encoded_again_and_again(tmp_path: Path) -> None:
 def test_tuples_within_tuples_as_keys(tmp_path: Path, pair: bytes) -> None:
     """A chain of tuples, each of which holds the one before twice, by memo."""
     chain = b"(tp0\n" + b"".join(pair % (k, k) + b"p%d\n" % (k + 1) for k in range(200))
-    with pytest.raises(UserError, match="no pickle of named arrays"):
+    with pytest.raises(InputError, match="no pickle of named arrays"):
         read_arrays(written(tmp_path / "a.pkl", b"}" + chain + b"Ns."))
 
 
@@ -141,5 +141,5 @@ def test_sets_within_tuples_as_keys(tmp_path: Path, frozen: str) -> None:
 
     program = b"\x80\x04}" + chain(0) + b"Ns" + chain(100) + b"Ns."
     assert [one.name for one, _, _ in pickletools.genops(program)][-1] == "STOP"
-    with pytest.raises(UserError, match="no pickle of named arrays"):
+    with pytest.raises(InputError, match="no pickle of named arrays"):
         read_arrays(written(tmp_path / "a.pkl", program))

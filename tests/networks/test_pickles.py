@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.pickles import read_arrays
 from emotalking.networks.torchscript import _view, read_torchscript
 from emotalking.stylegan.e4e import E4e
@@ -32,11 +32,11 @@ def little_memory() -> Iterator[None]:
 def test_a_memo_larger_than_the_file(tmp_path: Path) -> None:
     program = b"\x80\x02" + b"}r" + struct.pack("<I", 1 << 28) + b"."
     (tmp_path / "a.pkl").write_bytes(program)
-    with pytest.raises(UserError, match="damaged, cut short or no pickle of named arrays"):
+    with pytest.raises(InputError, match="damaged, cut short or no pickle of named arrays"):
         read_arrays(tmp_path / "a.pkl")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("network/data.pkl", program)
-    with pytest.raises(UserError, match="a memo larger than itself"):
+    with pytest.raises(InputError, match="a memo larger than itself"):
         read_torchscript(tmp_path / "a.zip")
 
 
@@ -57,7 +57,7 @@ def test_numbers_made_again_and_again(tmp_path: Path) -> None:
     assert set(read_arrays(path)) == {"a", "b"}
     path.write_bytes(pickle.dumps({f"{k}": _Repeated(content) for k in range(400)}))
     assert path.stat().st_size < 2 * len(content)
-    with pytest.raises(UserError, match="no pickle of named arrays"):
+    with pytest.raises(InputError, match="no pickle of named arrays"):
         read_arrays(path)
 
 
@@ -86,7 +86,7 @@ def test_tensors_of_one_storage_share_it(tmp_path: Path) -> None:
 def test_numbers_that_are_packed_small(tmp_path: Path) -> None:
     path = archived(tmp_path / "a.zip", module(1), bytes(64 << 20), zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 1 << 17
-    with pytest.raises(UserError, match="more numbers than it has room for"):
+    with pytest.raises(InputError, match="more numbers than it has room for"):
         read_torchscript(path)
 
 
@@ -94,14 +94,14 @@ def test_a_file_cannot_change_its_reader(tmp_path: Path) -> None:
     """The default arguments of a function of ours, set as the state of an object."""
     state = b"}X\x0c\x00\x00\x00__defaults__K\x01\x85s"
     path = archived(tmp_path / "a.zip", b"ctorch._utils\n_rebuild_tensor_v2\nN" + state + b"\x86b")
-    with pytest.raises(UserError, match="a state for Function"):
+    with pytest.raises(InputError, match="a state for Function"):
         read_torchscript(path)
     assert _view.__defaults__ is None
 
 
 def test_sizes_are_compared_before_a_network_is_made(tmp_path: Path) -> None:
     torch.save({"state_dict": {"encoder.x": torch.ones(1)}, "latent_avg": torch.zeros(4000, 512)}, tmp_path / "e4e.pt")
-    with pytest.raises(UserError, match="does not fit E4e"):
+    with pytest.raises(InputError, match="does not fit E4e"):
         E4e.open(tmp_path / "e4e.pt")
     big = {
         "synthesis.b4.const": torch.ones(1).expand(1 << 15, 4, 4),
@@ -112,11 +112,11 @@ def test_sizes_are_compared_before_a_network_is_made(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("emotalking.stylegan.stylegan2_files.read_torch", lambda path: None)
         patch.setattr("emotalking.stylegan.stylegan2_files._from_converted", lambda content, path: big)
-        with pytest.raises(UserError, match="does not fit StyleGAN2"):
+        with pytest.raises(InputError, match="does not fit StyleGAN2"):
             open_stylegan2(tmp_path / "a.pt")
         more = {"synthesis.b65536.torgb.weight": torch.ones(3, 1, 1, 1)}
         patch.setattr("emotalking.stylegan.stylegan2_files._from_converted", lambda content, path: big | more)
-        with pytest.raises(UserError, match="holds no generator"):
+        with pytest.raises(InputError, match="holds no generator"):
             open_stylegan2(tmp_path / "a.pt")
 
 
@@ -135,5 +135,5 @@ def test_a_faces_file_with_sizes_that_cannot_be(tmp_path: Path, changed: str, sa
     head = json.dumps({"size": size, "widths": [16, 8], "licences": {}})
     path = tmp_path / "faces.safetensors"
     save_file({"a": torch.ones(1)}, path, {"emotalking_faces": "1", "head": head})
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(InputError, match=says):
         open_faces(path)

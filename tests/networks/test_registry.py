@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emotalking.cli.main import main
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.registry import model_folders, model_path, models
 
 
@@ -30,7 +30,7 @@ def test_every_entry_is_whole() -> None:
 
 
 def test_a_missing_file_is_one_sentence(folder: Path) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         model_path("bisenet")
     message = str(caught.value)
     for word in (

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.lipsync.syncnet import SyncNet
 
 from . import public_layouts
@@ -85,8 +85,8 @@ def test_loading_is_strict(tmp_path: Path) -> None:
     assert not opened.training and not any(p.requires_grad for p in opened.parameters())
     layout["netfclip.3.weight"] = (512, 512)
     public_layouts.write_checkpoint(path, layout)
-    with pytest.raises(UserError, match=r"netfclip.3.weight: \[512, 512\] instead of \[1024, 512\]"):
+    with pytest.raises(InputError, match=r"netfclip.3.weight: \[512, 512\] instead of \[1024, 512\]"):
         SyncNet.open(path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match="download it again"):
+    with pytest.raises(InputError, match="download it again"):
         SyncNet.open(path)

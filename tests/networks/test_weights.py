@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.weights import load_frozen, read_weights
 
 
@@ -76,7 +76,7 @@ def test_counters_of_batches_count_for_nothing(tmp_path: Path) -> None:
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, change: dict[str, Any], says: str) -> None:
     content = {name: tensor for name, tensor in (weights() | change).items() if tensor is not None}
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         load_frozen(Small(), saved(tmp_path / "a.pth", content))
     assert says in str(caught.value) and "Small" in str(caught.value) and "a.pth" in str(caught.value)
 
@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, change: dict[str, Any], says
 def test_parts_for_training_may_be_left_out(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.pth", weights() | {"helper.weight": torch.ones(2)})
     load_frozen(Small(), path, unused=("helper.",))
-    with pytest.raises(UserError, match="unexpected"):
+    with pytest.raises(InputError, match="unexpected"):
         load_frozen(Small(), path)
 
 
@@ -104,28 +104,28 @@ def test_a_program_in_a_checkpoint_never_runs(tmp_path: Path, new: bool) -> None
     mark = tmp_path / "ran"
     content = {**weights(), "extra": Bomb(mark)}
     path = saved(tmp_path / "a.pth", content, _use_new_zipfile_serialization=new)
-    with pytest.raises(UserError, match="could run code"):
+    with pytest.raises(InputError, match="could run code"):
         read_weights(path)
     (tmp_path / "b.pth").write_bytes(pickle.dumps(content))
-    with pytest.raises(UserError):
+    with pytest.raises(InputError):
         read_weights(tmp_path / "b.pth")
     np.savez(tmp_path / "c.npz", a=np.array([Bomb(mark)], dtype=object))
-    with pytest.raises(UserError, match="more than plain arrays"):
+    with pytest.raises(InputError, match="more than plain arrays"):
         read_weights(tmp_path / "c.npz")
     assert not mark.exists()
 
 
 def test_whole_networks_and_torchscript_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="could run code"):
+    with pytest.raises(InputError, match="could run code"):
         read_weights(saved(tmp_path / "a.pth", Small()))
     torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)).save(str(tmp_path / "b.pth"))
-    with pytest.raises(UserError, match="TorchScript"):
+    with pytest.raises(InputError, match="TorchScript"):
         read_weights(tmp_path / "b.pth")
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {}, torch.ones(3), {"state_dict": {"a": "b"}}])
 def test_other_content_is_refused(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(UserError, match="no state dict"):
+    with pytest.raises(InputError, match="no state dict"):
         read_weights(saved(tmp_path / "a.pth", content))
 
 
@@ -135,7 +135,7 @@ def test_a_cut_file_gives_one_sentence(tmp_path: Path, new: bool, share: float) 
     path = saved(tmp_path / "a.pth", weights(), _use_new_zipfile_serialization=new)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(UserError, match="a.pth"):
+    with pytest.raises(InputError, match="a.pth"):
         read_weights(path)
 
 
@@ -144,5 +144,5 @@ def test_noise_gives_one_sentence(tmp_path: Path, name: str) -> None:
     noise = np.random.default_rng(0)
     for size in (10, 1000):
         (tmp_path / name).write_bytes(noise.bytes(size))
-        with pytest.raises(UserError, match=name):
+        with pytest.raises(InputError, match=name):
             read_weights(tmp_path / name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import load_audio
 from emotalking.io.display import to_rgb
 from emotalking.io.images import write_image
@@ -139,9 +139,9 @@ def test_refusals(tmp_path: Path, avatar, talk) -> None:
         (dict(video=Path("/proc/nowhere/a.mp4")), "cannot be written"),
     ]
     for options, says in cases:
-        with pytest.raises(UserError, match=says):
+        with pytest.raises(InputError, match=says):
             render_clip(avatar, tmp_path / "talk.wav", **options)
-    with pytest.raises(UserError, match="another name"):
+    with pytest.raises(InputError, match="another name"):
         (tmp_path / "talk.mp4").write_bytes((tmp_path / "talk.wav").read_bytes())
         render_clip(avatar, tmp_path / "talk.mp4", tmp_path / "talk.mp4")
     render_clip(avatar, talk, folder=tmp_path / "full", seconds=0.08, overwrite=True)
@@ -159,7 +159,7 @@ def test_wrong_size_is_a_programming_error(tmp_path: Path) -> None:
 def test_reading_what_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("words")
     for name, says in (("a.mp4", "not a video"), ("b.mp4", "no such file")):
-        with pytest.raises(UserError, match=says):
+        with pytest.raises(InputError, match=says):
             list(decode_frames(tmp_path / name))
 
 

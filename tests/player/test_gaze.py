@@ -7,7 +7,7 @@ import pytest
 
 from emotalking.data.gaze import camera_direction
 from emotalking.emotion.tracks import EmotionTrack
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.player.gaze import Eyes, recorded_glances
 from emotalking.player.idle import LiveMotion
 from emotalking.player.player import Player
@@ -66,7 +66,7 @@ def test_eyes_glide_to_what_the_clip_shows_and_no_further() -> None:
     assert path[10:, 0].max() <= eyes.high[0] < 1.3 * high[0] and path[10:, 0].min() > 0.5 * high[0]
     assert path[10:, 1].min() >= eyes.low[1] > 1.3 * low[1] and path[10:, 1].max() < 0.5 * low[1]
     for wrong in (1.5, np.nan):
-        with pytest.raises(UserError, match="from -1 to 1"):
+        with pytest.raises(InputError, match="from -1 to 1"):
             eyes.look(wrong, 0.0)
 
 
@@ -107,16 +107,16 @@ def test_a_live_player_is_told_where_to_look(eyed) -> None:
     assert frames[-1].gaze is not None and frames[-1].gaze[0] > frames[0].gaze[0] + 0.01
     render_batch(frames[-2:])
     np.testing.assert_allclose(eyed.calls[-1]["gaze"].numpy(), [frame.gaze for frame in frames[-2:]])
-    with pytest.raises(UserError, match="-1 to 1"):
+    with pytest.raises(InputError, match="-1 to 1"):
         player.set_gaze(2.0, 0.0)
 
 
 def test_an_avatar_without_gaze_says_so_and_plays_as_before(avatar, talk) -> None:
     player = StreamingPlayer(avatar, provenance="off")
-    with pytest.raises(UserError, match="cannot be steered"):
+    with pytest.raises(InputError, match="cannot be steered"):
         player.set_gaze(0.5, 0.0)
     assert player.conditions().gaze is None and recorded_glances(avatar) is None
-    with pytest.raises(UserError, match="cannot be steered"):
+    with pytest.raises(InputError, match="cannot be steered"):
         Player(avatar).frames(talk, gaze=EmotionTrack.constant(0.0, 0.0))
     list(Player(avatar).frames(talk, seconds=0.2))
     assert avatar.calls[-1]["gaze"] is None

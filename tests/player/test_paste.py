@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from emotalking.data.frame import ClipCrop, from_runs, to_runs
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.player.clip import render_clip
 from emotalking.player.paste import ClipFrames, blend_weight, paste
 from emotalking.player.player import Player
@@ -128,17 +128,17 @@ def test_full_frames_in_step_with_the_poses(clip: Path, place: ClipCrop, talk: n
 
 def test_what_cannot_be_pasted(clip: Path, place: ClipCrop, talk: np.ndarray, tmp_path: Path) -> None:
     out = tmp_path / "a.mp4"
-    with pytest.raises(UserError, match="does not store its position"):
+    with pytest.raises(InputError, match="does not store its position"):
         render_clip(PlacedAvatar(None), talk, out, paste=clip)
     wide = ClipCrop(0, 0, 80, 200, 120, place.clip_frames)
-    with pytest.raises(UserError, match="the clip it was made from"):
+    with pytest.raises(InputError, match="the clip it was made from"):
         render_clip(PlacedAvatar(wide), talk, out, paste=clip)
     late = ClipCrop(40, 30, 80, WIDTH, HEIGHT, place.clip_frames + 40)
-    with pytest.raises(UserError, match="80 frames of 160 x 120"):
+    with pytest.raises(InputError, match="80 frames of 160 x 120"):
         render_clip(PlacedAvatar(late), talk, out, paste=clip)
-    with pytest.raises(UserError, match="the clip's own background"):
+    with pytest.raises(InputError, match="the clip's own background"):
         render_clip(PlacedAvatar(place), talk, out, paste=clip, background="white")
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(InputError, match="there is no such file"):
         render_clip(PlacedAvatar(place), talk, out, paste=tmp_path / "nowhere.mp4")
     assert not out.exists()
 
@@ -155,5 +155,5 @@ def test_a_place_is_written_and_read(place: ClipCrop) -> None:
     np.testing.assert_array_equal(from_runs(to_runs(numbers)), numbers)
     assert ClipCrop.from_json(None, "x") is None
     for change in ({"side": 999}, {"clip_frames": "3-1"}, {"clip": [1]}, {"left": -1}):
-        with pytest.raises(UserError, match=r"x: the framing"):
+        with pytest.raises(InputError, match=r"x: the framing"):
             ClipCrop.from_json(place.to_json() | change, "x")

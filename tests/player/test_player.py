@@ -10,7 +10,7 @@ from emotalking.audio.features import extract_features
 from emotalking.audio.tracks import FrameFeatures
 from emotalking.audio.windows import audio_windows
 from emotalking.data.audio_features import DEFAULT_FEATURE
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE, save_wav
 from emotalking.player.backgrounds import background_plate
 from emotalking.player.player import Player
@@ -48,7 +48,7 @@ def test_without_emotion_the_branch_is_off(avatar, talk) -> None:
 
 def test_emotion_for_an_avatar_without_that_branch(avatar, talk, emotion) -> None:
     avatar.emotional = False
-    with pytest.raises(UserError, match="emotion stage"):
+    with pytest.raises(InputError, match="emotion stage"):
         Player(avatar).frames(talk, emotion)
 
 
@@ -115,10 +115,10 @@ def test_the_first_second_of_a_long_sound_needs_little_of_it(avatar, tmp_path) -
 
 def test_bad_sound_is_refused_before_the_first_frame(avatar, tmp_path) -> None:
     (tmp_path / "words.txt").write_text("not sound")
-    with pytest.raises(UserError):
+    with pytest.raises(InputError):
         Player(avatar).frames(tmp_path / "words.txt")
     avatar.audio_features = "deepspeech"
-    with pytest.raises(UserError, match="npy"):
+    with pytest.raises(InputError, match="npy"):
         Player(avatar).frames(np.zeros(16000, np.float32))
 
 
@@ -139,7 +139,7 @@ def test_backgrounds(avatar, tmp_path) -> None:
     assert plate[5, 2].tolist() == [255, 0, 0] and plate[5, 45].tolist() == [0, 0, 0]
     (tmp_path / "words.png").write_text("no picture")
     for bad in ("no-such-colour", str(tmp_path / "words.png"), str(tmp_path / "missing.png"), (1, 2, 300)):
-        with pytest.raises(UserError, match="background"):
+        with pytest.raises(InputError, match="background"):
             background_plate(bad, recorded)
 
 

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from emotalking.errors import InputError, UserError
+from emotalking.errors import InputError
 from emotalking.player.player import Player
 from emotalking.player.streaming import Heard, StreamingPlayer, render_batch
 
@@ -100,15 +100,15 @@ def test_what_cannot_be_done_is_one_sentence(avatar, talk) -> None:
     player.push(talk, RATE)
     with pytest.raises(InputError, match="flush"):
         player.push(talk, 24000)
-    with pytest.raises(UserError, match="yaw"):
+    with pytest.raises(InputError, match="yaw"):
         player.set_pose(yaw=1.0)
     with pytest.raises(InputError, match="look-ahead"):
         StreamingPlayer(avatar, look_ahead_ms=10)
     avatar.audio_features = "hubert"
-    with pytest.raises(UserError, match="only mel and hama"):
+    with pytest.raises(InputError, match="only mel and hama"):
         StreamingPlayer(avatar)
     avatar.audio_features, avatar.emotional = "hama", False
-    with pytest.raises(UserError, match="emotion stage"):
+    with pytest.raises(InputError, match="emotion stage"):
         StreamingPlayer(avatar).set_emotion("happy")
 
 

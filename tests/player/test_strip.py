@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.models.avatar import Avatar
 from emotalking.models.config import BranchConfig, ModelConfig
 from emotalking.models.gaussians import Gaussians
@@ -110,9 +110,9 @@ def test_alone_it_renders_only_what_it_shows(avatar, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 12 * 16000).astype(np.float32)
     assert render_clip(avatar, noise, strip=tmp_path / "strip.jpg").seconds == LONGEST_S
     assert render_clip(avatar, noise, strip=tmp_path / "strip.jpg", seconds=1.0).frames == 25
-    with pytest.raises(UserError, match="nothing to write"):
+    with pytest.raises(InputError, match="nothing to write"):
         render_clip(avatar, noise)
-    with pytest.raises(UserError, match=r"\.png or \.jpg"):
+    with pytest.raises(InputError, match=r"\.png or \.jpg"):
         Strip(tmp_path / "strip.gif", avatar)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.images import read_image
 from emotalking.models.avatar import Avatar
 from emotalking.models.config import BranchConfig, EmotionConfig, ModelConfig
@@ -171,9 +171,9 @@ def test_overlay_leaves_the_background_grey_and_colours_the_face(walls: Avatar) 
 def test_without_emotion_there_is_no_attention_to_it() -> None:
     plain = made("none")
     assert float(shown(plain, "attention")[0, 0, 0]) > 0
-    with pytest.raises(UserError, match="without its emotion stage"):
+    with pytest.raises(InputError, match="without its emotion stage"):
         ViewedAvatar(plain, "attention-emotion")
-    with pytest.raises(UserError, match="does not take the direction of the eyes"):
+    with pytest.raises(InputError, match="does not take the direction of the eyes"):
         ViewedAvatar(plain, "attention-gaze")
 
 
@@ -187,7 +187,7 @@ def test_views_are_written_as_frames_and_videos(walls: Avatar, talk: np.ndarray,
 
 
 def test_what_does_not_fit_is_refused(walls: Avatar, talk: np.ndarray, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="background of its own"):
+    with pytest.raises(InputError, match="background of its own"):
         render_clip(walls, talk, tmp_path / "a.mp4", view="normals", background="white")
 
 
@@ -198,5 +198,5 @@ def test_an_unknown_view_is_refused(walls: Avatar) -> None:
 
 
 def test_a_programs_own_avatar_has_no_views(avatar: FakeAvatar, talk: np.ndarray, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="loaded from their files"):
+    with pytest.raises(InputError, match="loaded from their files"):
         render_clip(avatar, talk, tmp_path / "a.mp4", view="alpha")

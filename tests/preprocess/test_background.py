@@ -6,7 +6,7 @@ import pytest
 from emotalking.data.files import SubjectFiles
 from emotalking.data.labels import Label, Masks
 from emotalking.data.writer import write_masks, write_original
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.preprocess.layers import PlateBuilder, background_plate, fill_hidden, make_background
 
 
@@ -63,9 +63,9 @@ def test_hidden_pixels_are_filled_smoothly() -> None:
 
 def test_nothing_to_see(tmp_path) -> None:
     image, labels = scene(), np.full((60, 80), Label.HEAD, np.uint8)
-    with pytest.raises(UserError, match="No background"):
+    with pytest.raises(InputError, match="No background"):
         background_plate([(image, labels)])
-    with pytest.raises(UserError, match="no frame"):
+    with pytest.raises(InputError, match="no frame"):
         background_plate([])
     pairs = frames((0, 60))
     for index, (image, mask) in enumerate(pairs):

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from emotalking.data import Subject, validate
 from emotalking.data.validate import subject_facts
-from emotalking.errors import InputError, UserError
+from emotalking.errors import InputError
 from emotalking.preprocess import expressions
 from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.expressions import prepare_with
@@ -126,7 +126,7 @@ def test_clips_that_cannot_be_used_are_refused(
     folder: Path, clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*given: Path) -> str:
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(InputError) as caught:
             prepare_with(clips["main"], folder, given, QUICK)
         return str(caught.value)
 

@@ -9,7 +9,7 @@ import torch
 from emotalking.data import Subject
 from emotalking.data.labels import Label, Masks
 from emotalking.data.layouts import IBUG68, FaceLayout
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.faces import reader as face_reader
 from emotalking.faces.reader import SubjectReader
 from emotalking.preprocess.networks import NORMALS_PROVIDER
@@ -128,5 +128,5 @@ def test_a_subject_is_read_by_the_networks_it_was_prepared_with(
 
 
 def test_another_detectors_landmarks_are_refused(actor_subject: Subject) -> None:
-    with pytest.raises(UserError, match="landmarks of ibug68"):
+    with pytest.raises(InputError, match="landmarks of ibug68"):
         SubjectReader(actor_subject, Detector(np.zeros((68, 2)), IBUG68), Halves())

@@ -15,7 +15,7 @@ from emotalking.cli.main import main
 from emotalking.data import Subject, validate
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.data.labels import Label
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.models.audio import PublishedEncoder
 from emotalking.preprocess.import_subject import import_folder, read_tracker_cameras
 from emotalking.train.data import TrainingData
@@ -68,7 +68,7 @@ def test_nothing_of_theirs_is_touched(hubert: tuple) -> None:
     assert {name: after[name] for name in before} == before
     assert set(made) == {"subject.json", "landmarks.npz", "va.csv", "normals", audio_feature(DEFAULT_FEATURE).file_name}
     assert import_folder(root).made == {}
-    with pytest.raises(UserError, match=r"nofile\.mp4: there is no such file"):
+    with pytest.raises(InputError, match=r"nofile\.mp4: there is no such file"):
         import_folder(root, clip=root / "nofile.mp4")
 
 
@@ -86,7 +86,7 @@ def test_the_face_lies_in_their_head_frame(truth: Subject, hubert: tuple) -> Non
 
 def test_masks_without_a_mouth_are_made_anew_elsewhere(deepspeech: tuple[Path, Path]) -> None:
     root, out = deepspeech
-    with pytest.raises(UserError, match="its masks know no inside of the mouth. must be recomputed; .* as out"):
+    with pytest.raises(InputError, match="its masks know no inside of the mouth. must be recomputed; .* as out"):
         import_folder(root)
     subject = Subject.open(out)
     assert any((subject.frame(i).labels == Label.MOUTH).any() for i in range(FRAMES))
@@ -116,7 +116,7 @@ def test_all_stages_train_and_the_avatar_speaks(
     )
     assert out.frames == FRAMES
     missing = {"hu": "hubert-large-ls960-ft.*features of render", "ds": "cannot be computed here"}[name]
-    with pytest.raises(UserError, match=missing):
+    with pytest.raises(InputError, match=missing):
         api.render(tmp_path / "a.safetensors", speech_like, tmp_path / "c.mp4")
 
 
@@ -150,15 +150,15 @@ def test_what_cannot_be_imported(truth: Subject, tmp_path: Path, capsys: pytest.
     root = make_compat_folder(tmp_path / "p", truth, "ernerf", "hu")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
-    with pytest.raises(UserError, match="holds other files"):
+    with pytest.raises(InputError, match="holds other files"):
         import_folder(root, tmp_path / "full")
-    with pytest.raises(UserError, match="is the folder itself"):
+    with pytest.raises(InputError, match="is the folder itself"):
         import_folder(root, root)
     (root / "track_params.pt").write_bytes(pickle.dumps({"euler": print}))
-    with pytest.raises(UserError, match=r"track_params\.pt"):
+    with pytest.raises(InputError, match=r"track_params\.pt"):
         import_folder(root, tmp_path / "new")
     (root / "track_params.pt").unlink()
-    with pytest.raises(UserError, match="cameras are unknown"):
+    with pytest.raises(InputError, match="cameras are unknown"):
         import_folder(root, tmp_path / "newer")
 
 
@@ -170,7 +170,7 @@ def test_lost_sound_and_columns(truth: Subject, tmp_path: Path) -> None:
     lines = (root / "au.csv").read_text().replace(" AU25_r", " AU26_r")
     (root / "au.csv").unlink()
     (root / "au.csv").write_text(lines)
-    with pytest.raises(UserError, match="au.csv .it has no column AU25_r. must be recomputed"):
+    with pytest.raises(InputError, match="au.csv .it has no column AU25_r. must be recomputed"):
         import_folder(root)
     assert main(["import", str(root), "-o", str(tmp_path / "new"), "--clip", str(sound)]) == 0
     subject = Subject.open(tmp_path / "new")

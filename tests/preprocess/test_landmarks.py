@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.video import probe, read_frames
 from emotalking.ops.box import Box
 from emotalking.preprocess import landmarks
@@ -41,7 +41,7 @@ def test_long_gap_is_refused_with_its_times() -> None:
     detected[50:60] = False
     check_faces(detected, Path("a.mp4"))
     detected[100:150] = False
-    with pytest.raises(UserError, match=r"a\.mp4 shows no face at 2\.0-2\.4 s, 4\.0-6\.0 s; cut"):
+    with pytest.raises(InputError, match=r"a\.mp4 shows no face at 2\.0-2\.4 s, 4\.0-6\.0 s; cut"):
         check_faces(detected, Path("a.mp4"))
 
 
@@ -62,7 +62,7 @@ def test_flow_of_a_shifted_picture() -> None:
 def test_no_face_at_all() -> None:
     finder = FaceFinder()
     faces = [(float(i), finder.find(np.full((128, 128, 3), 90, np.uint8))) for i in range(4)]
-    with pytest.raises(UserError, match=r"wall\.mp4: no face was found in 4 frames"):
+    with pytest.raises(InputError, match=r"wall\.mp4: no face was found in 4 frames"):
         find_framing(Path("wall.mp4"), (128, 128), faces)
 
 
@@ -72,7 +72,7 @@ def test_a_second_face_in_few_frames_is_no_reason_to_refuse() -> None:
     faces = [(float(i), [speaker, other] if i == 2 else [speaker]) for i in range(8)]
     framing = find_framing(Path("a.mp4"), (120, 200), faces)
     assert framing.side == 100 and framing.left == 20
-    with pytest.raises(UserError, match=r"a\.mp4 shows two faces at 0\.0 s"):
+    with pytest.raises(InputError, match=r"a\.mp4 shows two faces at 0\.0 s"):
         find_framing(Path("a.mp4"), (120, 200), [(time, [speaker, other]) for time, _ in faces])
 
 
@@ -176,5 +176,5 @@ def test_two_faces_name_the_time(real_data: Path) -> None:
     clip = real_data / "clips" / "suit_256_60s.mp4"
     image = next(iter(read_frames(clip)))
     faces = FaceFinder().find(np.hstack([image, image]))
-    with pytest.raises(UserError, match=r"pair\.mp4 shows two faces at 1\.5 s"):
+    with pytest.raises(InputError, match=r"pair\.mp4 shows two faces at 1\.5 s"):
         find_framing(Path("pair.mp4"), (256, 512), [(1.5, faces)])

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from emotalking.data import Subject
 from emotalking.data.labels import Label
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.bisenet import MEAN, STD, FacePart
 from emotalking.networks.easyportrait import TEETH
 from emotalking.networks.emonet import EmoNet, EmoNetEstimator, EmoNetOutput
@@ -160,7 +160,7 @@ def test_normals_are_written_on_the_skin(frames: list[ActorFrame], subject: Subj
         normals = colours[drawn] / 255 * 2 - 1
         np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=0.02)
         assert (normals[:, 2] < 0).all()
-    with pytest.raises(UserError, match="bulge"):
+    with pytest.raises(InputError, match="bulge"):
         draw_network_normals(subject.files, iter(images), points, subject.landmarks.layout, Dome(-1.0))
 
 
@@ -178,9 +178,9 @@ def test_missing_checkpoints_are_told_before_the_clip_is_touched(
         ("normals", "network"): r"face_normals\.pth.*normals=mesh",
     }
     for (field, choice), says in wrong.items():
-        with pytest.raises(UserError, match=says):
+        with pytest.raises(InputError, match=says):
             PrepareConfig(**{field: choice})
-    with pytest.raises(UserError, match="give embedded, bisenet or bisenet\\+easyportrait"):
+    with pytest.raises(InputError, match="give embedded, bisenet or bisenet\\+easyportrait"):
         check_choice("parsing", "unet", PARSINGS)
     record = networks(("bisenet",))["bisenet"]
     assert record["file"] == "79999_iter.pth" and len(record["sha256"]) == 64 and "CelebAMask" in record["licence"]

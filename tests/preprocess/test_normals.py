@@ -10,7 +10,7 @@ import pytest
 from emotalking.data import Subject
 from emotalking.data import writer as write
 from emotalking.data.labels import Label
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.preprocess.action_units import head_points
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
 from emotalking.preprocess.normals import build_mesh, draw_normals, make_normals
@@ -111,7 +111,7 @@ def test_maps_are_written_and_read_back(take: tuple, actor_subject: Subject, tmp
     np.testing.assert_array_equal(read.any(-1), drawn.any(-1))
     np.testing.assert_allclose(read, drawn, atol=0.01)
     assert read[..., 2].max() <= 0 and read.any(-1).sum() > 100
-    with pytest.raises(UserError, match=r"normals/5.png is missing"):
+    with pytest.raises(InputError, match=r"normals/5.png is missing"):
         subject.normals(5)
 
 

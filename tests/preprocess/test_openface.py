@@ -8,7 +8,7 @@ import pytest
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
 from emotalking.data.readers import read_table
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.preprocess.action_units import ALL_AUS, read_openface
 
 N = 50
@@ -110,7 +110,7 @@ def test_the_longest_face_of_several_is_taken(tmp_path: Path) -> None:
 )
 def test_what_is_refused(tmp_path: Path, options: dict, frames: int, message: str) -> None:
     path = _table(tmp_path / "a.csv", **options)
-    with pytest.raises(UserError, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         read_openface(path, frames)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
@@ -119,12 +119,12 @@ def test_a_table_that_failed_is_refused(tmp_path: Path) -> None:
     path = _table(tmp_path / "a.csv")
     for row in range(30):
         _edit(path, row, success="0")
-    with pytest.raises(UserError, match="found a face in 20 of 50 rows"):
+    with pytest.raises(InputError, match="found a face in 20 of 50 rows"):
         read_openface(path, N)
     (tmp_path / "b.csv").write_text("hello\n")
-    with pytest.raises(UserError, match="lacks the columns"):
+    with pytest.raises(InputError, match="lacks the columns"):
         read_openface(tmp_path / "b.csv", N)
-    with pytest.raises(UserError, match="is missing"):
+    with pytest.raises(InputError, match="is missing"):
         read_openface(tmp_path / "none.csv", N)
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from emotalking.data.layouts import EYE_DISTANCE, IBUG68, FaceLayout
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.preprocess.config import PoseConfig
 from emotalking.preprocess.pose import bundle
 from emotalking.preprocess.pose.keyframes import LINKS, KeyframeTracks, choose_keyframes
@@ -279,5 +279,5 @@ def test_jitter_of_white_noise_is_its_sigma() -> None:
 def test_too_few_faces() -> None:
     scene = Scene(count=30)
     scene.points[5:] = np.nan
-    with pytest.raises(UserError, match="only 5 frames"):
+    with pytest.raises(InputError, match="only 5 frames"):
         solve_pose(scene.points, scene.depth, scene.layout, SIZE)

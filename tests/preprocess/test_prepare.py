@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from emotalking.data import Subject, validate
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io import audio, video
 from emotalking.io.display import to_rgb
 from emotalking.io.video import decode_frames, read_frames
@@ -190,11 +190,11 @@ def test_a_lost_file_is_made_again(actor_clip: Path, folder: Path, caplog: pytes
 def test_another_clip_does_not_overwrite(actor_clip: Path, folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.mp4"
     other.write_bytes(actor_clip.read_bytes() + b"\0")
-    with pytest.raises(UserError, match=r"was made from another clip \(actor\.mp4\)"):
+    with pytest.raises(InputError, match=r"was made from another clip \(actor\.mp4\)"):
         prepare(other, folder)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
-    with pytest.raises(UserError, match="holds other files"):
+    with pytest.raises(InputError, match="holds other files"):
         prepare(actor_clip, tmp_path / "full")
 
 
@@ -213,23 +213,23 @@ def test_interrupted_in_its_first_step_it_starts_again(tmp_path: Path, monkeypat
 
 def test_no_sound(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "mute.mp4", grey_frames(60))
-    with pytest.raises(UserError, match=r"mute\.mp4 has no sound, and lips cannot be learned"):
+    with pytest.raises(InputError, match=r"mute\.mp4 has no sound, and lips cannot be learned"):
         prepare(clip, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_no_face(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "wall.mp4", grey_frames(60), sound=speech(2.4))
-    with pytest.raises(UserError, match=r"wall\.mp4 cannot be used: no face was found in it .*set force"):
+    with pytest.raises(InputError, match=r"wall\.mp4 cannot be used: no face was found in it .*set force"):
         prepare(clip, tmp_path / "out")
-    with pytest.raises(UserError, match=r"wall\.mp4: no face was found in \d+ frames"):
+    with pytest.raises(InputError, match=r"wall\.mp4: no face was found in \d+ frames"):
         prepare(clip, tmp_path / "out", PrepareConfig(force=True))
 
 
 def test_two_faces(actor_clip: Path, tmp_path: Path) -> None:
     frames = [np.hstack([image, image]) for image in read_frames(actor_clip)]
     clip = write_clip(tmp_path / "pair.mp4", frames, sound=speech(2.4))
-    with pytest.raises(UserError, match=r"pair\.mp4 cannot be used: .*it shows two people"):
+    with pytest.raises(InputError, match=r"pair\.mp4 cannot be used: .*it shows two people"):
         prepare(clip, tmp_path / "out")
 
 
@@ -242,7 +242,7 @@ def test_the_useful_part_is_used_whatever_comes_in_between(
     clip = write_clip(tmp_path / "leaves.mp4", frames, sound=speech(4.8), movflags="+faststart")
     out, config, usage = tmp_path / "out", PrepareConfig(size=96), shutil.disk_usage(tmp_path)
     message = r"out cannot be written \(.*: about \d+ MB are needed, 0 MB are free\): free some"
-    with monkeypatch.context() as patch, pytest.raises(UserError, match=message):
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=message):
         patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=64 << 10))
         prepare(clip, out, config)
     assert not (out / "ori_imgs").exists()
@@ -253,7 +253,7 @@ def test_the_useful_part_is_used_whatever_comes_in_between(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(prepare_module, "make_background", stop)
         prepare(clip, out, config)
-    with pytest.raises(UserError):
+    with pytest.raises(InputError):
         Subject.open(out)
     masks = (out / "parsing" / "0.png").stat().st_mtime_ns
     subject = prepare(clip, out, config)
@@ -262,20 +262,20 @@ def test_the_useful_part_is_used_whatever_comes_in_between(
     begin, end = subject.manifest["part"]
     assert begin == 0 and end == pytest.approx(subject.num_frames / 25, abs=0.01)
     assert subject.manifest["check"]["verdict"] == "usable"
-    with pytest.raises(UserError, match=r"shows no face at 2\.\d-4\.0 s"):
+    with pytest.raises(InputError, match=r"shows no face at 2\.\d-4\.0 s"):
         prepare(clip, out, PrepareConfig(size=96, part=(0.0, 4.0)))
 
 
 def test_too_short(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "short.mp4", grey_frames(30), seconds_of_sound=1.2)
-    with pytest.raises(UserError, match=r"short\.mp4 lasts 1\.2 s; give a clip of at least 2 s"):
+    with pytest.raises(InputError, match=r"short\.mp4 lasts 1\.2 s; give a clip of at least 2 s"):
         prepare(clip, tmp_path / "out")
 
 
 def test_a_part_outside_the_clip(actor_clip: Path, folder: Path, tmp_path: Path) -> None:
     message = r"actor\.mp4 lasts 2\.4 s, of which the part 100,200 holds 0\.0 s; choose at least 2 s of it"
     shutil.copytree(folder, tmp_path / "out")
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(InputError, match=message):
         prepare(actor_clip, tmp_path / "out", PrepareConfig(part=(100, 200)))
 
 
@@ -296,7 +296,7 @@ def test_a_part_outside_the_clip(actor_clip: Path, folder: Path, tmp_path: Path)
 )
 def test_impossible_settings(actor_clip: Path, folder: Path, tmp_path: Path, options: dict, message: str) -> None:
     shutil.copytree(folder, tmp_path / "out")  # what comes before the setting's own step is finished
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(InputError, match=message):
         prepare(actor_clip, tmp_path / "out", PrepareConfig(**options))
 
 

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from emotalking import api
 from emotalking.data import Subject
 from emotalking.data.labels import Label
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.preprocess import preview as panels
 from emotalking.preprocess.preview import head_angles, make_preview
 from emotalking.testing.actor.actor import head_viewmat
@@ -74,5 +74,5 @@ def test_other_shapes_and_missing_things(folder: Path) -> None:
         assert not container.streams.audio
     (folder / "au.csv").unlink()
     (folder / "au.csv").write_text("frame, AU99_r\n" + "".join(f"{i}, 0\n" for i in range(33)))
-    with pytest.raises(UserError, match="holds none of AU01"):
+    with pytest.raises(InputError, match="holds none of AU01"):
         make_preview(Subject.open(folder))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emotalking.audio.features import write_features
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import SoundSpan, load_audio, save_wav
 from emotalking.io.video import decode_frames
 from emotalking.io.video_stream import Damage
@@ -136,7 +136,7 @@ def test_rates_are_exact() -> None:
     assert parse_rate(25) == 25
     assert common_rate(59.94006) == Fraction(60000, 1001)
     for wrong in ("0", "x", "1/0", "500", "-25"):
-        with pytest.raises(UserError, match="a frame rate from 10 to 120"):
+        with pytest.raises(InputError, match="a frame rate from 10 to 120"):
             parse_rate(wrong)
 
 
@@ -161,7 +161,7 @@ def test_a_scan_reads_back(tmp_path: Path) -> None:
 
 def test_a_clip_that_was_changed_is_noticed(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", [picture(i) for i in range(20)])
-    with pytest.raises(UserError, match="ends after 20 of 30 frames"):
+    with pytest.raises(InputError, match="ends after 20 of 30 frames"):
         list(Timeline(Fraction(25), 0.0, np.arange(30), {}).read(clip))
 
 

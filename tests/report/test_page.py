@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.images import write_image
 from emotalking.report import Bold, Link, Page, Plot, Table, line_plot
 
@@ -48,7 +48,7 @@ def test_images_come_from_files_too(tmp_path: Path) -> None:
     page = Page("t")
     page.image(tmp_path / "a.jpg", "grey")
     assert 'width="12" height="8"' in page.html() and "grey" in page.html()
-    with pytest.raises(UserError, match=r"b\.jpg is missing"):
+    with pytest.raises(InputError, match=r"b\.jpg is missing"):
         page.image(tmp_path / "b.jpg")
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.stylegan.emostyle import EmoExtract, LipEncoder, LipExtract, read_emostyle
 
 from ..networks.public_layouts import Layout, linear, merged, random_weights
@@ -61,10 +61,10 @@ def test_the_published_layout_is_read_strictly(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected 3 styles an image"):
         network(styles[:, :2], va)
     shorter = {name: tensor for name, tensor in weights.items() if "latent_net.2" not in name}
-    with pytest.raises(UserError, match="8 missing"):
+    with pytest.raises(InputError, match="8 missing"):
         read_emostyle(EmoExtract(3, 16), write(tmp_path / "b.pt", shorter))
     torch.save(weights, tmp_path / "c.pt")
-    with pytest.raises(UserError, match="no emo_mapping_state_dict"):
+    with pytest.raises(InputError, match="no emo_mapping_state_dict"):
         EmoExtract.open(tmp_path / "c.pt")
 
 

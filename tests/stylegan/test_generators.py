@@ -10,7 +10,7 @@ from emotalking.cli.main import main
 from emotalking.data import Subject
 from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.faces import generators
 from emotalking.faces.generators import choose_generator
 from emotalking.faces.reader import SubjectReader
@@ -87,11 +87,11 @@ def test_training_takes_its_targets_from_the_papers_generator(
 def test_wrong_choices_are_one_sentence(actor_subject: Subject, faces: Path) -> None:
     root = actor_subject.files.root
     assert choose_generator("mesh", root, None, "cpu") is MESH_WARP
-    with pytest.raises(UserError, match="also choose the generator paper"):
+    with pytest.raises(InputError, match="also choose the generator paper"):
         choose_generator("mesh", root, faces, "cpu")
-    with pytest.raises(UserError, match="no generator 'warp'"):
+    with pytest.raises(InputError, match="no generator 'warp'"):
         choose_generator("warp", root, None, "cpu")
-    with pytest.raises(UserError, match="faces.safetensors is missing.*faces train"):
+    with pytest.raises(InputError, match="faces.safetensors is missing.*faces train"):
         choose_generator("paper", root, None, "cpu")
 
 

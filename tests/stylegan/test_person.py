@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.emonet import EmoNet, EmoNetOutput
 from emotalking.stylegan.critics import LandmarkNet, SmallEncoder
 from emotalking.stylegan.edit_training import EditConfig
@@ -75,7 +75,7 @@ def test_an_interrupted_training_does_not_repeat_what_is_done(
     assert (tmp_path / "b.safetensors.run" / "pivotal.pt").exists()
     other = networks()
     other.generator.mapping.w_avg.add_(1.0)
-    with pytest.raises(UserError, match="belongs to a training with other settings"):
+    with pytest.raises(InputError, match="belongs to a training with other settings"):
         train_faces(actor_subject, tmp_path / "b.safetensors", other, config=FEW, pivotal_steps=3, frames=4)
     torch.rand(5)  # The seed is the training's own.
     again = trained(tmp_path / "b.safetensors")
@@ -88,7 +88,7 @@ def test_frames_without_a_face_teach_nothing(actor_subject: Subject) -> None:
         detected[lost] = False
         assert len(aligned_faces(actor_subject, 16, 50, "cpu")[0]) == 3
         detected[actor_subject.train_indices] = False
-        with pytest.raises(UserError, match="no training frame with landmarks"):
+        with pytest.raises(InputError, match="no training frame with landmarks"):
             aligned_faces(actor_subject, 16, 50, "cpu")
     finally:
         detected[actor_subject.train_indices] = True
@@ -96,19 +96,19 @@ def test_frames_without_a_face_teach_nothing(actor_subject: Subject) -> None:
 
 def test_files_of_other_kinds_end_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "faces.safetensors"
-    with pytest.raises(UserError, match="cannot be read as a file of 'emotalking faces train'"):
+    with pytest.raises(InputError, match="cannot be read as a file of 'emotalking faces train'"):
         open_faces(path)
     from safetensors.torch import save_file
 
     save_file({"a": torch.ones(1)}, path)
-    with pytest.raises(UserError, match="no file of this version's 'emotalking faces train'"):
+    with pytest.raises(InputError, match="no file of this version's 'emotalking faces train'"):
         open_faces(path)
     monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     save_faces(path, LipAligned(SIZE, (16, 8)), LICENCES)
-    with pytest.raises(UserError, match="e4e_ffhq_encode.pt"):
+    with pytest.raises(InputError, match="e4e_ffhq_encode.pt"):
         open_faces(path)
-    with pytest.raises(UserError, match="stylegan2-ffhq-1024x1024.pkl.*e4e_ffhq_encode.pt.*emonet_8.pth.*resnet50_ft"):
+    with pytest.raises(InputError, match="stylegan2-ffhq-1024x1024.pkl.*e4e_ffhq_encode.pt.*emonet_8.pth.*resnet50_ft"):
         Networks.open()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.pickles import read_network_pickle
 from emotalking.stylegan.stylegan2 import StyleGAN2
 from emotalking.stylegan.stylegan2_files import open_stylegan2
@@ -93,7 +93,7 @@ def test_bound_and_halves_are_read(tmp_path: Path, weights: Weights) -> None:
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, weights: Weights, change: dict[str, Any], says: str) -> None:
     changed = {name: tensor for name, tensor in (weights | change).items() if tensor is not None}
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         open_stylegan2(write_pytorch(tmp_path / "a.pkl", changed))
     assert says in str(caught.value) and "a.pkl" in str(caught.value)
 
@@ -119,11 +119,11 @@ def test_converted_files_are_compared_as_strictly(
     content = as_converted(weights, SIZE)
     change(content["g_ema"])
     torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         open_stylegan2(tmp_path / "a.pt")
     assert says in str(caught.value)
     torch.save(content["g_ema"], tmp_path / "b.pt")
-    with pytest.raises(UserError, match="no g_ema with its latent_avg"):
+    with pytest.raises(InputError, match="no g_ema with its latent_avg"):
         open_stylegan2(tmp_path / "b.pt")
 
 
@@ -131,14 +131,14 @@ def test_converted_files_are_compared_as_strictly(
     "settings", [{"synthesis_kwargs": {"activation": "relu"}}, {"mapping_kwargs": {"lr_multiplier": 0.1}}]
 )
 def test_networks_built_in_another_way_are_refused(tmp_path: Path, weights: Weights, settings: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="was built with"):
+    with pytest.raises(InputError, match="was built with"):
         open_stylegan2(write_pytorch(tmp_path / "a.pkl", weights, **settings))
 
 
 def test_files_of_older_programs_are_refused(tmp_path: Path, weights: Weights) -> None:
-    with pytest.raises(UserError, match="no pickle of StyleGAN2"):
+    with pytest.raises(InputError, match="no pickle of StyleGAN2"):
         open_stylegan2(write_tensorflow(tmp_path / "a.pkl", weights, SIZE, version=3))
-    with pytest.raises(UserError, match="architecture = orig"):
+    with pytest.raises(InputError, match="architecture = orig"):
         open_stylegan2(write_tensorflow(tmp_path / "a.pkl", weights, SIZE, architecture="orig"))
 
 
@@ -146,7 +146,7 @@ def test_files_of_older_programs_are_refused(tmp_path: Path, weights: Weights) -
 def test_a_cut_file_gives_one_sentence(tmp_path: Path, weights: Weights, share: float) -> None:
     path = write_pytorch(tmp_path / "a.pkl", weights)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(UserError, match="damaged, cut short"):
+    with pytest.raises(InputError, match="damaged, cut short"):
         open_stylegan2(path)
 
 
@@ -177,11 +177,11 @@ def test_programs_in_a_pickle_never_run(tmp_path: Path) -> None:
     for name, attack in attacks.items():
         for content in (attack, {"G_ema": attack}, {"G": [{"deep": (attack,)}]}):
             (tmp_path / "a.pkl").write_bytes(pickle.dumps(content, protocol=4))
-            with pytest.raises(UserError) as caught:
+            with pytest.raises(InputError) as caught:
                 read_network_pickle(tmp_path / "a.pkl")
             assert f"asks for {name}, which" in str(caught.value) and "\n" not in str(caught.value)
             (tmp_path / "a.pkl").write_bytes(pickle.dumps(content, protocol=2))
-            with pytest.raises(UserError, match="could run code"):
+            with pytest.raises(InputError, match="could run code"):
                 read_network_pickle(tmp_path / "a.pkl")
     assert not mark.exists()
 
@@ -207,7 +207,7 @@ def test_chains_by_hand_never_run(tmp_path: Path) -> None:
     }
     for name, content in forbidden.items():
         (tmp_path / "a.pkl").write_bytes(content)
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(InputError) as caught:
             read_network_pickle(tmp_path / "a.pkl")
         assert f"asks for {name}," in str(caught.value)
     state = b"}X\x04\x00\x00\x00code" + text + b"s"
@@ -224,7 +224,7 @@ def test_chains_by_hand_never_run(tmp_path: Path) -> None:
     ]
     for content in refused:
         (tmp_path / "a.pkl").write_bytes(content)
-        with pytest.raises(UserError, match="no pickle of StyleGAN2"):
+        with pytest.raises(InputError, match="no pickle of StyleGAN2"):
             read_network_pickle(tmp_path / "a.pkl")
     assert not Path(mark.decode()).exists()
 
@@ -246,7 +246,7 @@ dnnlib.tflib.network.Network numpy.core.multiarray._reconstruct numpy.core.multi
 def test_what_public_files_name_is_known(tmp_path: Path, name: str) -> None:
     module, attribute = name.rsplit(".", 1)
     (tmp_path / "a.pkl").write_bytes(raw(f"c{module}\n{attribute}\n".encode()))
-    with pytest.raises(UserError, match="no pickle of StyleGAN2"):  # a name alone is no network, but not forbidden
+    with pytest.raises(InputError, match="no pickle of StyleGAN2"):  # a name alone is no network, but not forbidden
         read_network_pickle(tmp_path / "a.pkl")
 
 
@@ -268,12 +268,12 @@ def test_programs_in_the_bytes_of_a_tensor_never_run(tmp_path: Path) -> None:
         torch.save(Call(os.system, f"touch {mark}"), inner, _use_new_zipfile_serialization=not legacy)
         for content in (inner.getvalue(), pickle.dumps(Call(os.system, f"touch {mark}"))):
             (tmp_path / "a.pkl").write_bytes(pickle.dumps({"G_ema": Storage(content)}))
-            with pytest.raises(UserError, match="inside a tensor|damaged"):
+            with pytest.raises(InputError, match="inside a tensor|damaged"):
                 read_network_pickle(tmp_path / "a.pkl")
     inner = io.BytesIO()
     torch.save([1, 2], inner)
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"G_ema": Storage(inner.getvalue())}))
-    with pytest.raises(UserError):
+    with pytest.raises(InputError):
         read_network_pickle(tmp_path / "a.pkl")
     assert not mark.exists()
 
@@ -295,7 +295,7 @@ class View:
 )
 def test_tensors_beyond_their_numbers_are_refused(tmp_path: Path, layout: Any) -> None:
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(View(*layout)))
-    with pytest.raises(UserError):
+    with pytest.raises(InputError):
         read_network_pickle(tmp_path / "a.pkl")
 
 
@@ -308,5 +308,5 @@ def test_parts_that_hold_each_other_end(tmp_path: Path, weights: Weights) -> Non
         shared = above
     with their_modules():
         (tmp_path / "a.pkl").write_bytes(pickle.dumps({"G_ema": shared}))
-    with pytest.raises(UserError, match="no pickle of StyleGAN2"):
+    with pytest.raises(InputError, match="no pickle of StyleGAN2"):
         read_network_pickle(tmp_path / "a.pkl")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.stylegan.adversarial import AdversarialConfig, AdversarialTask
 from emotalking.stylegan.critics import CriticsTask, SmallCritics, SmallEncoder, VariedCritics, true_maps
 from emotalking.stylegan.edit_training import EditConfig, EmotionTask, LipTask, steps_of
@@ -100,15 +100,15 @@ def test_a_run_goes_on_where_it_was_cut(tmp_path: Path, one_thread: None) -> Non
 
 def test_foreign_checkpoints_and_infinite_losses_end_with_a_sentence(tmp_path: Path) -> None:
     torch.save({"version": 1, "task": "lips", "done": 3, "modules": {}, "optimizers": {}}, tmp_path / "lips.pt")
-    with pytest.raises(UserError, match="belongs to a training with other settings"):
+    with pytest.raises(InputError, match="belongs to a training with other settings"):
         run(LipTask(network(), FormulaCritics(), sources(), FAST), 4, tmp_path)
     (tmp_path / "lips.pt").write_bytes(b"half")
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(InputError, match="damaged"):
         run(LipTask(network(), FormulaCritics(), sources(), FAST), 4, tmp_path)
     (tmp_path / "lips.pt").unlink()
     broken = sources()
     broken.styles[:] = float("nan")
-    with pytest.raises(UserError, match="'lips' stopped at step 1: the loss"):
+    with pytest.raises(InputError, match="'lips' stopped at step 1: the loss"):
         run(LipTask(network(), FormulaCritics(), broken, FAST), 1, tmp_path)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.settings import override
 from emotalking.lipsync.personal import PersonalExpert, PersonalNetwork
 from emotalking.networks.lpips import Lpips
@@ -188,10 +188,10 @@ def test_kernels_without_their_compiler_are_one_sentence(actor_subject: Subject,
     assert not context.own_kernels  # of no concern on a CPU
     monkeypatch.setattr(TrainingData, "device", torch.device("cuda"))
     monkeypatch.setattr(context_module, "available", lambda: False)
-    with pytest.raises(UserError, match="cuda-bindings"):
+    with pytest.raises(InputError, match="cuda-bindings"):
         replace(context)
 
 
 def test_no_other_gpu_setting() -> None:
-    with pytest.raises(UserError, match="gsplat"):
+    with pytest.raises(InputError, match="gsplat"):
         override(preset("tiny"), ["gpu=fast"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.train.callbacks.log import LOG, RunLog, of_kind, until
 from emotalking.train.callbacks.rows import read_log
 
@@ -50,12 +50,12 @@ def test_a_line_cut_off_by_a_crash_is_left_out_and_a_damaged_one_named(tmp_path:
     assert read_log(path) == rows
     assert RunLog(tmp_path, ("face", 60)).rows == rows
     path.write_text("{broken\n" + path.read_text())
-    with pytest.raises(UserError, match="Line 1 of"):
+    with pytest.raises(InputError, match="Line 1 of"):
         read_log(path)
     path.write_text(json.dumps({"stage": "face", "loss": 0.1}) + "\n")
-    with pytest.raises(UserError, match="another version"):
+    with pytest.raises(InputError, match="another version"):
         read_log(path)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_log(tmp_path / "nothing" / LOG)
 
 
@@ -63,5 +63,5 @@ def test_a_record_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     log = write(tmp_path / "run")
     (tmp_path / "run" / LOG).unlink()
     (tmp_path / "run" / LOG).mkdir()
-    with pytest.raises(UserError, match="free some space and resume"):
+    with pytest.raises(InputError, match="free some space and resume"):
         log.add("step", stage="face", iteration=80)

@@ -7,7 +7,7 @@ import pytest
 
 from emotalking.cli.main import main
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.jobs.engine import Sequential
 from emotalking.models.avatar_file import read_avatar_metadata
 from emotalking.provenance.consent import consent_of
@@ -85,11 +85,11 @@ def test_what_cannot_be_is_refused_before_anything_begins(
 ) -> None:
     out, engine = tmp_path / "avatars", Sequential("cpu")
     twin = tmp_path / "others" / "anna"
-    with pytest.raises(UserError, match="have one name, 'anna'"):
+    with pytest.raises(InputError, match="have one name, 'anna'"):
         train_many([*subjects, twin], out, "tiny", SHORT, engine)
-    with pytest.raises(UserError, match="names no field"):
+    with pytest.raises(InputError, match="names no field"):
         train_many(subjects, out, "tiny", ["colour=red"], engine)
-    with pytest.raises(UserError, match="holds 0 of anna, 0 of ben"):
+    with pytest.raises(InputError, match="holds 0 of anna, 0 of ben"):
         train_many(subjects, out, "tiny", SHORT, engine, tmp_path)
     assert not trained and not out.exists()
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.settings import override
 from emotalking.networks.lpips import Lpips
 from emotalking.train import run
@@ -70,7 +70,7 @@ def test_which_backbone(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path:
     without = override(preset("tiny"), ["finetune.losses.lpips=0"])
     assert with_backbone(without).perceptual.backbone == "none", "no stage has a weight"
     asked = override(wanted, ["perceptual.backbone=vgg"])
-    with pytest.raises(UserError, match="vgg16"):
+    with pytest.raises(InputError, match="vgg16"):
         make_perceptual(with_backbone(asked), "cpu")
     monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
     assert not caplog.text
@@ -162,7 +162,7 @@ def test_a_run_names_it_and_resumes_only_with_it(
         run.train(root, out, "tiny", "cpu", settings)
     monkeypatch.setattr(FinetuneStage, "losses", losses)
     monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(InputError, match="other settings"):
         run.train(root, out, "tiny", "cpu", settings)
     monkeypatch.setenv("EMOTALKING_MODELS", str(folder))
     resumed = run.train(root, out, "tiny", "cpu", settings).avatar.head.state_dict()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import emotalking
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.settings import from_dict, override, to_dict
 from emotalking.models.config import ModelConfig
 from emotalking.train.config import TrainConfig
@@ -65,7 +65,7 @@ def test_override_sets_nested_values_of_each_type() -> None:
     ],
 )
 def test_bad_override_is_one_clear_sentence(setting: str, word: str) -> None:
-    with pytest.raises(UserError, match=word):
+    with pytest.raises(InputError, match=word):
         override(preset("tiny"), [setting])
 
 
@@ -76,7 +76,7 @@ def test_the_combined_branch_takes_the_emotion_stages_iterations() -> None:
 
 
 def test_unknown_preset_names_the_known_ones() -> None:
-    with pytest.raises(UserError, match="tiny, fast, paper"):
+    with pytest.raises(InputError, match="tiny, fast, paper"):
         preset("huge")
 
 

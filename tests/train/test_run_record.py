@@ -10,7 +10,7 @@ import torch
 
 from emotalking import api
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.train import run
 from emotalking.train.callbacks import report as record
 from emotalking.train.callbacks.log import FOLDER, LOG, of_kind, preview_interval, scalars
@@ -109,7 +109,7 @@ def test_the_page_and_the_events_are_made_from_the_folder_alone(finished: Path, 
     pictures = {f"fixed_frames/{stage}" for stage in ("mouth", "face", "emotion", "finetune")}
     assert set(written) - set(again) == pictures
     assert {name: values for name, values in written.items() if name not in pictures} == again
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         api.training_report(tmp_path / "nothing")
 
 
@@ -129,7 +129,7 @@ def test_a_failed_run_says_why_on_its_page(actor_subject: Subject, tmp_path: Pat
     monkeypatch.setattr(EmotionStage, "before_update", lambda self, at: None)
     monkeypatch.setattr(torch.Tensor, "backward", lambda self: None)
     settings = [*SHORT, "mouth.iterations=0", "mouth.warmup=0", "face.iterations=0", "face.warmup=0"]
-    with pytest.raises(UserError, match="'l1' of stage 'emotion' became nan at iteration 0 on frame 7"):
+    with pytest.raises(InputError, match="'l1' of stage 'emotion' became nan at iteration 0 on frame 7"):
         run.train(actor_subject.files.root, tmp_path / "a.safetensors", "tiny", "cpu", settings)
     folder = tmp_path / "a.safetensors.run"
     assert [row["name"] for row in of_kind(read_log(folder / LOG), "warning")] == ["not finite"]
@@ -164,7 +164,7 @@ def test_frames_without_a_face_are_not_looked_at(actor_subject: Subject) -> None
 
 def test_a_missing_writer_is_named_before_anything_is_done(actor_subject: Subject, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"emotalking\[tensorboard\]"):
+    with pytest.raises(InputError, match=r"emotalking\[tensorboard\]"):
         run.train(actor_subject.files.root, tmp_path / "a.safetensors", "tiny", "cpu", SHORT, tensorboard=True)
     assert list(tmp_path.iterdir()) == []
 

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from emotalking.data import Subject
 from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.held_out import evaluate_held_out
 from emotalking.io.files import holding, replacing
 from emotalking.models.avatar import Avatar
@@ -146,7 +146,7 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_stays(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.torch, "save", full)
-        with pytest.raises(UserError, match="No space left.*free some space and resume"):
+        with pytest.raises(InputError, match="No space left.*free some space and resume"):
             train(root, out)
     assert same(train(root, out), whole)
 
@@ -161,7 +161,7 @@ def test_a_disk_that_takes_no_more(actor_subject: Subject, tmp_path: Path, what:
         resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
         try:
             train(root, out, ["checkpoint_every=1000"] if what == "avatar" else None)
-        except UserError as error:
+        except InputError as error:
             said.write_text(str(error))
 
     assert os.waitpid(in_child(work), 0)[1] == 0
@@ -186,7 +186,7 @@ def test_weights_that_are_not_finite_are_not_saved(
     with monkeypatch.context() as patch:
         patch.setattr(FaceStage, "losses", poisoned)
         with pytest.raises(
-            UserError, match=r"'face.gaussians.sh0' was no longer finite at iteration 6 of stage 'face'"
+            InputError, match=r"'face.gaussians.sh0' was no longer finite at iteration 6 of stage 'face'"
         ):
             train(root, out)
     assert same(train(root, out), whole)
@@ -241,14 +241,14 @@ def spoil_sound(root: Path) -> None:
 )
 def test_nan_in_one_frame_is_named(own: Path, tmp_path: Path, spoil: Callable[[Path], None], sentence: str) -> None:
     spoil(own)
-    with pytest.raises(UserError, match=sentence) as raised:
+    with pytest.raises(InputError, match=sentence) as raised:
         train(own, tmp_path / "a.safetensors")
     assert "\n" not in str(raised.value)
 
 
 def test_the_frame_named_is_the_subjects_own(own: Path) -> None:
     spoil_table(own, "au.csv", "AU45_r")
-    with pytest.raises(UserError, match="non-finite action units in frame 4:"):
+    with pytest.raises(InputError, match="non-finite action units in frame 4:"):
         TrainingData.load(Subject.open(own), np.array([2, 4]), DEFAULT_FEATURE, "cpu")
 
 
@@ -290,7 +290,7 @@ def test_a_clip_that_shows_too_little(
     own: Path, tmp_path: Path, spoil: Callable[[Path], None], sentence: str, init: str
 ) -> None:
     spoil(own)
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(InputError, match=sentence):
         train(own, tmp_path / "a.safetensors", [f"model.{branch}.init={init}" for branch in ("face", "mouth")])
 
 
@@ -313,6 +313,6 @@ def test_written_files_have_usual_permissions(tmp_path: Path) -> None:
 
 def test_two_runs_of_one_avatar(actor_subject: Subject, tmp_path: Path) -> None:
     out = tmp_path / "a.safetensors"
-    with holding(tmp_path / "a.safetensors.run"), pytest.raises(UserError, match="a.safetensors.run is in use"):
+    with holding(tmp_path / "a.safetensors.run"), pytest.raises(InputError, match="a.safetensors.run is in use"):
         train(actor_subject.files.root, out)
     assert not list(tmp_path.iterdir())

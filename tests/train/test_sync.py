@@ -16,7 +16,7 @@ from torch import Tensor
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.labels import Label
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import load_audio, save_wav
 from emotalking.io.settings import override
 from emotalking.lipsync import training as sync_training
@@ -360,24 +360,24 @@ def test_a_personal_expert_is_made_once(
     ],
 )
 def test_impossible_settings_are_refused(setting: str, word: str) -> None:
-    with pytest.raises(UserError, match=word):
+    with pytest.raises(InputError, match=word):
         override(preset("paper"), [setting])
 
 
 def test_clips_that_cannot_be_judged_say_why(actor_subject: Subject, speech_folder: Path, tmp_path: Path) -> None:
     settings, expert = override(preset("tiny"), SHORT).sync, StandIn()
     few = TrainingData.load(actor_subject, np.arange(4), DEFAULT_FEATURE, "cpu")
-    with pytest.raises(UserError, match="no five consecutive"):
+    with pytest.raises(InputError, match="no five consecutive"):
         WindowSource(actor_subject, few, expert, DEFAULT_FEATURE, settings, tmp_path / "run", True)
     data = TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
     save_wav(tmp_path / "short.wav", np.ones(1000, np.float32))
     short = replace(settings, speech=str(tmp_path))
-    with pytest.raises(UserError, match="lasts five frames"):
+    with pytest.raises(InputError, match="lasts five frames"):
         WindowSource(actor_subject, data, expert, DEFAULT_FEATURE, short, tmp_path / "run", True)
-    with pytest.raises(UserError, match=r"sync\.speech=none"):
+    with pytest.raises(InputError, match=r"sync\.speech=none"):
         sync_source.other_sound(np.ones(16000, np.float32), "ds", expert, 25, data.device)
     missing = replace(settings, speech=str(tmp_path / "no"))
-    with pytest.raises(UserError, match="no speech synthesizer"):
+    with pytest.raises(InputError, match="no speech synthesizer"):
         WindowSource(actor_subject, data, expert, DEFAULT_FEATURE, missing, tmp_path, True)
 
 
@@ -427,5 +427,5 @@ def test_a_clip_of_another_rate_and_a_silent_one(tmp_path: Path, speech_folder: 
     assert MouthStage(made).draw_window() is None
     distance = made.sync.distance(made.sync.face(made.head, window, 0), window)
     assert bool(torch.isfinite(distance))
-    with pytest.raises(UserError, match="nothing is heard"):
+    with pytest.raises(InputError, match="nothing is heard"):
         context(subject, "none")

@@ -11,7 +11,7 @@ import torch
 
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.evaluate.held_out import evaluate_held_out
 from emotalking.io.settings import from_dict, to_dict
 from emotalking.models.avatar import Avatar
@@ -180,11 +180,11 @@ def test_checkpoint_of_other_settings_is_refused(actor_subject: Subject, tmp_pat
     with pytest.raises(RuntimeError):
         run.train(root, out, "tiny", "cpu", SHORT)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(InputError, match="other settings"):
         run.train(root, out, "tiny", "cpu", [*SHORT, "seed=5"])
     checkpoint = tmp_path / "a.safetensors.run" / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(InputError, match="damaged"):
         run.train(root, out, "tiny", "cpu", SHORT)
 
 

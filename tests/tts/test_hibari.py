@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotalking.errors import MissingPackageError, UserError
+from emotalking.errors import InputError, MissingPackageError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.tts import backends
 from emotalking.tts import hibari as tts_hibari
@@ -96,16 +96,16 @@ def test_what_it_cannot_say_is_one_sentence(hibari: Synthesizer, tmp_path: Path,
         (lambda: hibari.synthesize("Hello", language="en-gb"), "no voice of hibari for 'en-gb' is on this machine"),
         (lambda: hibari.synthesize("Hello", voice="emma"), "no voice 'emma' for 'en': there are heart"),
     ):
-        with pytest.raises(UserError, match=says):
+        with pytest.raises(InputError, match=says):
             call()
     (tmp_path / "bf_emma.int8.onnx").write_bytes(b"not a network")
     assert hibari.voices() == ("heart", "emma") and hibari.voices("en_GB") == ("emma",)
-    with pytest.raises(UserError, match="bf_emma.int8.onnx tells no durations"):
+    with pytest.raises(InputError, match="bf_emma.int8.onnx tells no durations"):
         hibari.synthesize("Hello", voice="emma")
     heart = tts_hibari._file("heart")
     assert heart is not None
     (tmp_path / "bm_fable.int8.onnx").write_bytes(heart.read_bytes()[:-1000])
-    with pytest.raises(UserError, match="bm_fable.int8.onnx cannot be read"):
+    with pytest.raises(InputError, match="bm_fable.int8.onnx cannot be read"):
         hibari.synthesize("Hello", voice="fable")
 
 
@@ -144,7 +144,7 @@ class Speaker:
 
     def voices(self, language: str = "en") -> tuple[str, ...]:
         if language not in self._languages:
-            raise UserError(f"{self._name} does not speak '{language}'.")
+            raise InputError(f"{self._name} does not speak '{language}'.")
         return (f"{self._name}1", f"{self._name}2")
 
     def languages(self) -> tuple[str, ...]:
@@ -160,9 +160,9 @@ def test_auto_takes_hibari_for_english_and_espeak_for_the_rest(monkeypatch: pyte
     assert both.synthesize("x").voice == "h1" and both.synthesize("x", voice="e2").voice == "e2"
     assert both.synthesize("x", language="de").voice == "e1"
     assert {each.voice for each in curated_speech(both)} == {"h1", "h2", "e1", "e2"}
-    with pytest.raises(UserError, match="no voice 'zorro' for 'en': there are h1, h2, e1, e2"):
+    with pytest.raises(InputError, match="no voice 'zorro' for 'en': there are h1, h2, e1, e2"):
         both.synthesize("x", voice="zorro")
-    with pytest.raises(UserError, match="e does not speak 'tlh'"):
+    with pytest.raises(InputError, match="e does not speak 'tlh'"):
         both.voices("tlh")
 
 
@@ -170,7 +170,7 @@ def test_auto_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "Hibari", lambda: Speaker("h", ("en",)))
     monkeypatch.setattr(backends, "Espeak", _missing)
     assert Auto().voices("en") == ("h1", "h2")
-    with pytest.raises(UserError, match="espeak-ng is not installed"):
+    with pytest.raises(InputError, match="espeak-ng is not installed"):
         Auto().synthesize("x", language="de")
     monkeypatch.setattr(backends, "Hibari", Hibari)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -184,5 +184,5 @@ def test_a_synthesizer_of_ones_own_has_a_name(monkeypatch: pytest.MonkeyPatch) -
     assert open_synthesizer("mine").synthesize("x").voice == "m1"
     with pytest.raises(ValueError, match="'mine' already"):
         register("mine", lambda: Speaker("m", ("en",)))
-    with pytest.raises(UserError, match="'nobody': use auto, hibari, espeak, gtts, mine, or a folder"):
+    with pytest.raises(InputError, match="'nobody': use auto, hibari, espeak, gtts, mine, or a folder"):
         open_synthesizer("nobody")

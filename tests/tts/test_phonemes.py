@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.tts.backends import open_synthesizer
 from emotalking.tts.base import TimedLabel, Utterance
 from emotalking.tts.phonemes import Inventory, coverage, coverage_page, inventory, summary
@@ -46,7 +46,7 @@ def test_coverage_of_an_invented_language() -> None:
     assert "missing: a." in page and "ɣ (1)" in page and page.count("<svg") == 2
     nothing = coverage([], TOY)
     assert nothing.share == 0.0 and nothing.missing == TOY.phonemes
-    with pytest.raises(UserError, match="not known"):
+    with pytest.raises(InputError, match="not known"):
         coverage([Utterance("x", "en", "m3", np.zeros(1, np.float32), None, None)], TOY)
 
 
@@ -59,7 +59,7 @@ def test_inventories_are_sound(language: str) -> None:
 
 
 def test_an_unknown_inventory_names_those_that_are_there() -> None:
-    with pytest.raises(UserError, match="for 'tlh': there are en, de, fr, es, zh"):
+    with pytest.raises(InputError, match="for 'tlh': there are en, de, fr, es, zh"):
         inventory("tlh")
 
 

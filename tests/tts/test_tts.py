@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE, save_wav
 from emotalking.tts import espeak as tts_espeak
 from emotalking.tts.backends import open_synthesizer
@@ -82,7 +82,7 @@ def test_every_curated_set_is_said_whole(espeak: Synthesizer, language: str) -> 
 def test_the_english_set_is_the_papers() -> None:
     assert curated("en-gb")[0] == "The quick brown fox jumps over the lazy dog."
     assert curated()[9] == "We can meet at the café if you’d like."
-    with pytest.raises(UserError, match="no curated set for 'tlh': there are en, de, fr, es, zh"):
+    with pytest.raises(InputError, match="no curated set for 'tlh': there are en, de, fr, es, zh"):
         curated("tlh")
 
 
@@ -109,18 +109,18 @@ def test_accents_voices_and_rates_differ(espeak: Synthesizer) -> None:
 @needs_espeak
 @pytest.mark.parametrize("rate", [0.0, -1.0, 0.49, 2.51, float("nan"), float("inf")])
 def test_rates_beyond_the_limits_are_refused(espeak: Synthesizer, rate: float) -> None:
-    with pytest.raises(UserError, match="give 0.5 .slow. to 2.5 .fast."):
+    with pytest.raises(InputError, match="give 0.5 .slow. to 2.5 .fast."):
         espeak.synthesize(TEXT, rate=rate)
 
 
 @needs_espeak
 def test_what_is_not_there_is_named(espeak: Synthesizer) -> None:
-    with pytest.raises(UserError, match="no voice 'zorro' for 'en': there are m3, f2"):
+    with pytest.raises(InputError, match="no voice 'zorro' for 'en': there are m3, f2"):
         espeak.synthesize(TEXT, voice="zorro")
-    with pytest.raises(UserError, match="does not speak 'tlh': it speaks en, en-gb, de, fr, es, zh and [0-9]+ more"):
+    with pytest.raises(InputError, match="does not speak 'tlh': it speaks en, en-gb, de, fr, es, zh and [0-9]+ more"):
         espeak.synthesize(TEXT, language="tlh")
     with pytest.raises(
-        UserError, match="no speech synthesizer 'festival': use auto, hibari, espeak, gtts, or a folder"
+        InputError, match="no speech synthesizer 'festival': use auto, hibari, espeak, gtts, or a folder"
     ):
         open_synthesizer("festival")
 
@@ -129,7 +129,7 @@ def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(tts_espeak.importlib.util, "find_spec", lambda _: None)
     monkeypatch.setattr(tts_espeak.ctypes.util, "find_library", lambda _: None)
     tts_espeak._engine.cache_clear()
-    with pytest.raises(UserError, match=r"pip install 'emotalking\[espeak\]'"):
+    with pytest.raises(InputError, match=r"pip install 'emotalking\[espeak\]'"):
         open_synthesizer("espeak")
     tts_espeak._engine.cache_clear()
 
@@ -137,7 +137,7 @@ def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
 @needs_espeak
 @pytest.mark.parametrize("text", ["", "   \n", "... !?", "\0\0", "“—”"])
 def test_nothing_to_say(espeak: Synthesizer, text: str) -> None:
-    with pytest.raises(UserError, match="has no words"):
+    with pytest.raises(InputError, match="has no words"):
         espeak.synthesize(text)
 
 
@@ -171,7 +171,7 @@ def test_ten_thousand_words(espeak: Synthesizer) -> None:
     said = espeak.synthesize("so " * 10_000, rate=2.5)
     assert said.words and said.phonemes and len(said.words) == 10_000 and len(said.phonemes) == 20_000
     assert said.words[-1].end_s > 600
-    with pytest.raises(UserError, match="at most 100000 at once"):
+    with pytest.raises(InputError, match="at most 100000 at once"):
         normalize_text("x" * 100_001)
 
 
@@ -187,17 +187,17 @@ def test_times_go_to_json_and_back(tmp_path: Path) -> None:
     write_times(tmp_path / "x.json", said)
     again = read_times(tmp_path / "x.json", said.samples)
     assert (again.words, again.phonemes, again.text, again.rate) == (said.words, said.phonemes, "a b", 1.0)
-    with pytest.raises(UserError, match="beyond the sound of 0.25 s"):
+    with pytest.raises(InputError, match="beyond the sound of 0.25 s"):
         read_times(tmp_path / "x.json", said.samples[:4000])
     for bad in ("", "[]", "{}", '{"words": [[1]], "phonemes": []}', "[" * 100_000):
         (tmp_path / "y.json").write_text(bad)
-        with pytest.raises(UserError, match="does not hold the times"):
+        with pytest.raises(InputError, match="does not hold the times"):
             read_times(tmp_path / "y.json", said.samples)
     write_times(tmp_path / "half.json", utterance(np.zeros(16000), "\ud800 b"))
     assert read_times(tmp_path / "half.json", said.samples).text == "? b"
-    with pytest.raises(UserError, match=r"\.json or \.TextGrid"):
+    with pytest.raises(InputError, match=r"\.json or \.TextGrid"):
         write_times(tmp_path / "x.srt", said)
-    with pytest.raises(UserError, match="not known"):
+    with pytest.raises(InputError, match="not known"):
         write_times(tmp_path / "z.json", Utterance("a", "en", "m3", said.samples, None, None))
     assert not (tmp_path / "z.json").exists()
 
@@ -257,13 +257,13 @@ def test_a_folder_says_what_it_holds(espeak: Synthesizer, tmp_path: Path) -> Non
     found = folder.synthesize("did you eat, yet")
     assert found.words and found.text == whole[1].text and np.array_equal(found.samples, whole[1].samples)
     assert folder.synthesize("a", rate=2).seconds == pytest.approx(said.seconds / 2, abs=0.06)
-    with pytest.raises(UserError, match="no recording in .* has the words 'No': .*a, b"):
+    with pytest.raises(InputError, match="no recording in .* has the words 'No': .*a, b"):
         folder.synthesize("No")
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(UserError, match="not UTF-8"):
+    with pytest.raises(InputError, match="not UTF-8"):
         list(curated_speech(folder))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="has no sound file"):
+    with pytest.raises(InputError, match="has no sound file"):
         open_synthesizer(tmp_path / "empty")
 
 
@@ -302,16 +302,16 @@ def test_gtts_asks_for_language_and_accent(monkeypatch: pytest.MonkeyPatch) -> N
     assert gtts.synthesize("Hello", voice="uk", rate=2).seconds == pytest.approx(0.5, abs=0.1)
     gtts.synthesize("你好", language="zh")
     assert [(each["lang"], each["tld"]) for each in asked] == [("en", "co.uk"), ("zh-CN", "com")]
-    with pytest.raises(UserError, match="does not speak 'tlh': it speaks en, zh-CN"):
+    with pytest.raises(InputError, match="does not speak 'tlh': it speaks en, zh-CN"):
         gtts.synthesize("Hello", language="tlh")
-    with pytest.raises(UserError, match="no voice 'm3' for 'en': there are us, uk"):
+    with pytest.raises(InputError, match="no voice 'm3' for 'en': there are us, uk"):
         gtts.synthesize("Hello", voice="m3")
 
 
 def test_gtts_without_a_network_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_gtts(monkeypatch, reachable=False)
-    with pytest.raises(UserError, match="could not reach its web service .it needs a network."):
+    with pytest.raises(InputError, match="could not reach its web service .it needs a network."):
         open_synthesizer("gtts").synthesize("Hello")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(UserError, match=r"pip install 'emotalking\[gtts\]'"):
+    with pytest.raises(InputError, match=r"pip install 'emotalking\[gtts\]'"):
         open_synthesizer("gtts")

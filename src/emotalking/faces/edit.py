@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.tracks import EmotionTrack
-from emotalking.errors import NoFaceError, UserError
+from emotalking.errors import InputError, NoFaceError
 from emotalking.faces.source import FaceSource, SourceFrame
 from emotalking.ops.composite import to_uint8
 
@@ -22,10 +22,10 @@ def grid_points(count: int, limit: float | int = 0.8) -> list[Pair]:
     """``count`` x ``count`` points from the most aroused row down, valence from left to right, up to ``limit``.
 
     Raises:
-        UserError: the count is less than 2 or more than 11.
+        InputError: the count is less than 2 or more than 11.
     """
     if not 2 <= count <= 11:
-        raise UserError(f"a grid of {count} x {count} images is not possible: give a number from 2 to 11.")
+        raise InputError(f"a grid of {count} x {count} images is not possible: give a number from 2 to 11.")
     steps = np.linspace(-limit, limit, count).round(6) + 0.0
     return [(float(v), float(a)) for a in steps[::-1] for v in steps]
 
@@ -77,7 +77,7 @@ class FaceEditor:
             points: valence and arousal.
 
         Raises:
-            UserError: there is no such frame, or it shows no face that can be edited.
+            InputError: there is no such frame, or it shows no face that can be edited.
         """
         return self._images(self._frame(number), points)
 
@@ -89,7 +89,7 @@ class FaceEditor:
             points: valence and arousal.
 
         Raises:
-            UserError: as :meth:`images`.
+            InputError: as :meth:`images`.
         """
         frame = self._frame(number)
         places = frame.landmarks + np.array([frame.box.left, frame.box.top])
@@ -106,7 +106,7 @@ class FaceEditor:
     def _frame(self, number: int) -> SourceFrame:
         frame = next(self.source.frames(number), None) if number >= 0 else None
         if frame is None:
-            raise UserError(f"there is no frame {number}: give another frame (the first is 0).")
+            raise InputError(f"there is no frame {number}: give another frame (the first is 0).")
         if frame.share <= 0:
             raise NoFaceError(f"frame {number} shows no face, or one that is turned too far away: give another frame.")
         return frame

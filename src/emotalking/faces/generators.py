@@ -8,7 +8,7 @@ import torch
 from emotalking.data import Subject
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.mesh_warp.warp import MeshWarp, MeshWarpConfig
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.faces.paste_back import PaperGenerator
 from emotalking.faces.reader import SubjectReader
 from emotalking.faces.source import FaceSource, SubjectFaces
@@ -41,10 +41,10 @@ def open_paper_generator(
         The generator, and the licences of the networks that it rests on.
 
     Raises:
-        UserError: the source is no subject folder, the file is missing or damaged, or a network that it needs is.
+        InputError: the source is no subject folder, the file is missing or damaged, or a network that it needs is.
     """
     if not isinstance(source, SubjectFaces):
-        raise UserError(
+        raise InputError(
             "The generator paper edits only the person of its training: give the subject folder, or use the mesh warp."
         )
     trained = open_faces(faces_file(source.subject, faces), device)
@@ -60,11 +60,11 @@ def faces_file(subject: Subject, faces: Path | None) -> Path:
     """The file of the paper's generator for a subject.
 
     Raises:
-        UserError: it is not there.
+        InputError: it is not there.
     """
     path = faces or subject.files.root / NAME
     if not path.is_file():
-        raise UserError(
+        raise InputError(
             f"{path} is missing, which the generator paper needs: make it with 'emotalking faces train"
             f" {subject.files.root}', or train with the embedded mesh warp (generator mesh)."
         )
@@ -81,14 +81,14 @@ def choose_generator(kind: str, subject: Path, faces: Path | None, device: torch
         device: of the networks.
 
     Raises:
-        UserError: no such kind, a file without the generator paper, or as :func:`open_paper_generator`.
+        InputError: no such kind, a file without the generator paper, or as :func:`open_paper_generator`.
     """
     if kind == "mesh":
         if faces is not None:
-            raise UserError("faces is the file of the paper's generator: also choose the generator paper.")
+            raise InputError("faces is the file of the paper's generator: also choose the generator paper.")
         return MESH_WARP
     if kind != "paper":
-        raise UserError(f"there is no generator '{kind}': expected mesh or paper.")
+        raise InputError(f"there is no generator '{kind}': expected mesh or paper.")
     source = Subject.open(subject)
     path = faces_file(source, faces)
     with path.open("rb") as file:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from emotalking.data import Subject
 from emotalking.data.labels import Label
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.face_normals import FaceNormals, estimate_normals
 from emotalking.preprocess.config import PARSINGS
 from emotalking.preprocess.landmarks import LandmarkProvider, open_provider
@@ -44,11 +44,11 @@ class SubjectReader:
             device: of that network.
 
         Raises:
-            UserError: if the folder lacks the shape of the face, or its landmarks are another detector's.
+            InputError: if the folder lacks the shape of the face, or its landmarks are another detector's.
         """
         track = subject.landmarks
         if track.shape is None or track.layout.name != provider.layout.name:
-            raise UserError(
+            raise InputError(
                 f"{subject.files.root} was not prepared with landmarks of {provider.layout.name}, which reading"
                 " generated faces needs: prepare it again with 'emotalking prepare'."
             )
@@ -68,7 +68,7 @@ class SubjectReader:
         Networks run on ``device``. A parser of another tool is replaced by the embedded one.
 
         Raises:
-            UserError: a network that the folder was made with is missing; and as the constructor.
+            InputError: a network that the folder was made with is missing; and as the constructor.
         """
         track, providers = subject.landmarks, subject.manifest.get("providers", {})
         usable = np.flatnonzero(track.detected & np.isfinite(track.points).all((1, 2)))

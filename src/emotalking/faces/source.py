@@ -19,7 +19,7 @@ from emotalking.data import Subject
 from emotalking.data.frame import TURNED, emotion_share, turned_deg
 from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
-from emotalking.errors import NoFaceError, UserError
+from emotalking.errors import InputError, NoFaceError
 from emotalking.io.images import read_image
 from emotalking.io.video import probe, read_frames
 from emotalking.ops.box import Box
@@ -84,12 +84,12 @@ def open_source(path: Path) -> FaceSource:
     """A prepared subject's folder, an image, or a clip.
 
     Raises:
-        UserError: none of these, or no single face in it that can be edited.
+        InputError: none of these, or no single face in it that can be edited.
     """
     if path.is_dir():
         return SubjectFaces(Subject.open(path))
     if not path.exists():
-        raise UserError(f"{path}: there is no such file or folder.")
+        raise InputError(f"{path}: there is no such file or folder.")
     return _RawSource(path, is_image=path.suffix.lower() in IMAGE_SUFFIXES)
 
 
@@ -97,10 +97,10 @@ class SubjectFaces:
     """A prepared subject's recorded frames; see :class:`FaceSource`."""
 
     def __init__(self, subject: Subject) -> None:
-        """Raises: UserError: the folder has no 3-D face."""
+        """Raises: InputError: the folder has no 3-D face."""
         track = subject.landmarks
         if track.shape is None:
-            raise UserError(f"{subject.files.root} has no 3-D landmarks: complete it with 'emotalking import'.")
+            raise InputError(f"{subject.files.root} has no 3-D landmarks: complete it with 'emotalking import'.")
         self.subject = subject
         self.shape = track.shape
         self.layout = track.layout
@@ -143,7 +143,7 @@ class _RawSource:
     remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Raises: UserError: no single face in it that can be edited."""
+        """Raises: InputError: no single face in it that can be edited."""
         self.sound: Path | None = None
         self.fps: Fraction | None = None
         self.count: int | None = 1
@@ -159,7 +159,7 @@ class _RawSource:
         self.layout: FaceLayout = self._provider.layout
         samples = [one for one in map(self._sample, images) if one is not None]
         if not samples:
-            raise UserError(f"{self.path}: the face cannot be read; give an image that shows it from the front.")
+            raise InputError(f"{self.path}: the face cannot be read; give an image that shows it from the front.")
         self._check_size(samples)
         self._note_cut(samples)
         self.shape: Float[np.ndarray, "K 3"] = self._shape(samples)
@@ -203,7 +203,7 @@ class _RawSource:
         if not boxes:
             raise NoFaceError(f"{self.path}: no face was found; give an image or a clip of a person's face.")
         if any(one and count_other_faces(one) for one in found):
-            raise UserError(f"{self.path} shows two faces; crop it so that one person is seen.")
+            raise InputError(f"{self.path} shows two faces; crop it so that one person is seen.")
         centres, reach = np.array([box.centre for box in boxes]), ROOM * np.array([[box.height] for box in boxes])
         reached = Box.around(np.concatenate([centres - reach, centres + reach]))
         height, width = images[0].shape[:2]
@@ -226,7 +226,7 @@ class _RawSource:
         right, left = self.layout.eye_centres(np.stack([one.points for one in samples]))
         eyes = np.median(np.linalg.norm(left - right, axis=1))
         if eyes < SMALLEST:
-            raise UserError(
+            raise InputError(
                 f"{self.path}: the eyes of the face are {eyes:.0f} pixels apart, and {SMALLEST:.0f} are needed; give a"
                 " larger image of it."
             )
@@ -260,7 +260,7 @@ class _RawSource:
     def _check_pose(self, samples: list[_Sample]) -> None:
         turned = min(float(turned_deg(self._pose(one.points))) for one in samples)
         if turned >= TURNED[1]:
-            raise UserError(
+            raise InputError(
                 f"{self.path}: the face is turned {turned:.0f} degrees away, and from {TURNED[1]:.0f} on too little of"
                 " it is seen; give an image from the front."
             )

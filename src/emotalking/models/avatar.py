@@ -196,7 +196,7 @@ class Avatar:
         Numbers that the file holds rounded (`models.packing`) become the same here.
 
         Raises:
-            UserError: it cannot be written; an existing file is left unchanged.
+            InputError: it cannot be written; an existing file is left unchanged.
         """
         weights = pack({name: value.detach().cpu().numpy() for name, value in self.head.state_dict().items()})
         write_avatar_file(Path(path), self.head.config, weights, self.scene, self.metadata)
@@ -209,7 +209,7 @@ class Avatar:
         """Read an avatar file. It cannot run code: it contains tensors and JSON only.
 
         Raises:
-            UserError: if it is missing, cut short, of a newer format, or not an avatar.
+            InputError: if it is missing, cut short, of a newer format, or not an avatar.
         """
         path = Path(path)
         content = read_avatar_file(path)

@@ -100,7 +100,7 @@ class EmoNet(nn.Module):
         """The published network, frozen; ``path`` defaults to the model folder's file.
 
         Raises:
-            UserError: if the file is missing or does not fit.
+            InputError: if the file is missing or does not fit.
         """
         return load_frozen(cls(expressions), path or model_path(f"emonet{expressions}"))
 

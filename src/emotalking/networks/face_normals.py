@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 from torch import Tensor, nn
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.blocks import BasicBlock, stage
 from emotalking.networks.crops import crop, inside, square_around, uncrop
 from emotalking.networks.weights import Published
@@ -139,7 +139,7 @@ def check_directions(normals: Shaped[np.ndarray, "H W 3"], face: Bool[np.ndarray
         source: the checkpoint, for the message.
 
     Raises:
-        UserError: if the normals point away from the camera, or inwards, on the whole.
+        InputError: if the normals point away from the camera, or inwards, on the whole.
     """
     rows, cols = np.nonzero(face)
     if len(rows) < 100:
@@ -147,7 +147,7 @@ def check_directions(normals: Shaped[np.ndarray, "H W 3"], face: Bool[np.ndarray
     x, y, z = normals[rows, cols].T
     outwards = np.mean(x * (cols - cols.mean())), np.mean(y * (rows - rows.mean())), -np.mean(z)
     if min(outwards) <= 0:
-        raise UserError(
+        raise InputError(
             f"the normals that {source} gives do not bulge towards the camera as a face does: give the published file,"
             " or choose the normals of the mesh (normals=mesh)."
         )

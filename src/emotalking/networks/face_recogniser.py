@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 
 WEIGHTS = "dlib_face_recognition_resnet_model_v1.dat"
 MISSING = "the packages dlib-bin and face_recognition_models are not installed: pip install 'emotalking[identity]'"
@@ -32,17 +32,17 @@ class FaceRecogniser:
         """Load the network.
 
         Raises:
-            UserError: a package is missing, or its file is damaged.
+            InputError: a package is missing, or its file is damaged.
         """
         try:
             self._dlib: Any = importlib.import_module("dlib")
             weights = _weights()
         except ImportError as error:  # also what a missing distribution raises
-            raise UserError(f"{MISSING}.") from error
+            raise InputError(f"{MISSING}.") from error
         try:
             self._network = self._dlib.face_recognition_model_v1(str(weights))
         except RuntimeError as error:
-            raise UserError(f"{weights} is not whole: reinstall face_recognition_models.") from error
+            raise InputError(f"{weights} is not whole: reinstall face_recognition_models.") from error
 
     def describe(
         self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]
@@ -61,5 +61,5 @@ def _weights() -> Path:
     distribution = importlib.metadata.distribution("face_recognition_models")
     file = next((file for file in distribution.files or () if file.name == WEIGHTS), None)
     if file is None:
-        raise UserError(f"face_recognition_models has no {WEIGHTS}: reinstall it.")
+        raise InputError(f"face_recognition_models has no {WEIGHTS}: reinstall it.")
     return Path(str(distribution.locate_file(file)))

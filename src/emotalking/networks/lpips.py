@@ -183,7 +183,7 @@ class Lpips(nn.Module):
         """The published distance; paths default to the model folder's files, then this package's.
 
         Raises:
-            UserError: if a file is missing or does not fit.
+            InputError: if a file is missing or does not fit.
         """
         distance = cls(backbone)
         network, heads = files_of(backbone)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.archives import check_pickle
 from emotalking.io.torch_files import LEGACY_PICKLES
 
@@ -275,7 +275,7 @@ def read_network_pickle(path: Path) -> dict[str, PickledNetwork]:
             never run, and only tensors, numbers, texts and containers of them are made.
 
     Raises:
-        UserError: if the file names a global that is not on the list (named in the message), is cut short, or holds
+        InputError: if the file names a global that is not on the list (named in the message), is cut short, or holds
             something else.
     """
     return _read(path, _networks, "pickle of StyleGAN2's networks")
@@ -288,7 +288,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
         path: of any protocol.
 
     Raises:
-        UserError: as :func:`read_network_pickle`.
+        InputError: as :func:`read_network_pickle`.
     """
 
     def arrays(content: Any) -> dict[str, Tensor]:
@@ -308,7 +308,7 @@ def _read(path: Path, extract: Callable[[Any], Any], kind: str) -> Any:
             file.seek(0)
             return extract(_Reader(file).load())
     except _Forbidden as error:
-        raise UserError(
+        raise InputError(
             f"{path} asks for {error}, which does not belong in weights and could run code, so it was not opened: give"
             " the published file."
         ) from error
@@ -317,7 +317,7 @@ def _read(path: Path, extract: Callable[[Any], Any], kind: str) -> Any:
             trouble = "hides Python objects that could run code inside a tensor, so it was not opened"
         else:
             trouble = f"is damaged, cut short or no {kind}"
-        raise UserError(f"{path} {trouble}: give the published file.") from error
+        raise InputError(f"{path} {trouble}: give the published file.") from error
 
 
 def _networks(content: Any) -> dict[str, PickledNetwork]:

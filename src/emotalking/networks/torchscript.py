@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.archives import PACKINGS, check_pickle
 from emotalking.networks.pickles import Function, Inert, TensorStandIn, bounded, spend
 
@@ -122,7 +122,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     """Parameters and buffers of the archived module by their full names, on the CPU as they were stored.
 
     Raises:
-        UserError: if the file is no such archive, is cut short, or names a global that has no place among weights.
+        InputError: if the file is no such archive, is cut short, or names a global that has no place among weights.
     """
     try:
         with zipfile.ZipFile(path) as archive, bounded(path.stat().st_size):
@@ -135,10 +135,10 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
                 raise ValueError("no module")
             return dict(_tensors(content, reader.module, "", set()))
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path} holds {error}, so it was not opened: give the published file.") from error
+        raise InputError(f"{path} holds {error}, so it was not opened: give the published file.") from error
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError,
             MemoryError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
-        raise UserError(f"{path} is damaged, cut short or no TorchScript archive: download it again.") from error
+        raise InputError(f"{path} is damaged, cut short or no TorchScript archive: download it again.") from error
 
 
 def _tensors(module: Any, kind: type, prefix: str, visited: set[int]) -> Iterator[tuple[str, Tensor]]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io import torch_files
 from emotalking.io.arrays import load_archive
 from emotalking.io.reading import reading
@@ -55,7 +55,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         Tensors on the CPU; floating ones as float32.
 
     Raises:
-        UserError: if the file is cut short, is TorchScript by another name, or holds anything but tensors and plain
+        InputError: if the file is cut short, is TorchScript by another name, or holds anything but tensors and plain
             values.
     """
     readers: dict[str, Callable[[Path], Any]] = {
@@ -68,7 +68,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UserError(f"{path} holds no state dict (names and tensors): give the published file.")
+        raise InputError(f"{path} holds no state dict (names and tensors): give the published file.")
     names = [str(name) for name in content]
     if all(name.startswith("module.") for name in names):
         names = [name.removeprefix("module.") for name in names]
@@ -82,7 +82,7 @@ def read_torch(path: Path) -> Any:
     """Content of a ``torch.save`` file, if it is tensors, plain values and containers of them.
 
     Raises:
-        UserError: as :func:`read_weights`.
+        InputError: as :func:`read_weights`.
     """
     try:
         return torch_files.read_torch(path, _REMARKS)
@@ -93,7 +93,7 @@ def read_torch(path: Path) -> Any:
             trouble = "holds Python objects that could run code, so it was not opened: give the published file"
         else:
             trouble = "is damaged, cut short or no checkpoint: download it again"
-        raise UserError(f"{path} {trouble}.") from error
+        raise InputError(f"{path} {trouble}.") from error
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
@@ -118,7 +118,7 @@ def load_frozen(network: Network, path: Path, unused: tuple[str, ...] = ()) -> N
         ``network``.
 
     Raises:
-        UserError: if a key is missing, unexpected or of another shape, or a weight is not finite; the first few of
+        InputError: if a key is missing, unexpected or of another shape, or a weight is not finite; the first few of
             each kind are named. ``num_batches_tracked`` is ignored either way.
     """
     tensors = {
@@ -142,7 +142,7 @@ class Published(nn.Module):
         """The published network, frozen; ``path`` defaults to the model folder's file.
 
         Raises:
-            UserError: if the file is missing or does not fit.
+            InputError: if the file is missing or does not fit.
         """
         return load_frozen(cls(), path or model_path(cls.MODEL), cls.UNUSED)
 
@@ -165,7 +165,7 @@ def load_sized(build: Callable[[], Network], tensors: Mapping[str, Tensor], path
         with torch.device("meta"):
             sketch = build()
     except RuntimeError as error:
-        raise UserError(f"{path} names sizes that no network can have: give the published file.") from error
+        raise InputError(f"{path} names sizes that no network can have: give the published file.") from error
     _compare(sketch, tensors, path)
     return _filled(build(), tensors)
 
@@ -192,7 +192,7 @@ def _compare(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> N
     }
     listed = [f"{len(names)} {kind} ({_first(names)})" for kind, names in troubles.items() if names]
     if listed:
-        raise UserError(
+        raise InputError(
             f"the checkpoint {path} does not fit {type(network).__name__}, keys: {', '.join(listed)}: give the"
             " published file."
         )

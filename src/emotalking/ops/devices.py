@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from emotalking.errors import DeviceError, UserError
+from emotalking.errors import DeviceError, InputError
 from emotalking.ops.cuda.build import available
 
 _logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ def choose_device(device: Device = "auto") -> torch.device:
     """Resolve a device name; "auto" is a GPU if a usable one exists.
 
     Raises:
-        UserError: no such device, or a GPU without the rasterizer that it needs.
+        InputError: no such device, or a GPU without the rasterizer that it needs.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() and _rasterizes() else "cpu")
@@ -43,7 +43,7 @@ def parse_devices(names: str) -> list[str]:
     """Devices of a list such as "cuda:0,cuda:1"; "auto": every usable GPU, else the CPU.
 
     Raises:
-        UserError: one cannot be used, or is named twice.
+        InputError: one cannot be used, or is named twice.
     """
     if names == "auto":
         count = torch.cuda.device_count() if choose_device("auto").type == "cuda" else 0
@@ -51,7 +51,7 @@ def parse_devices(names: str) -> list[str]:
     chosen = [choose_device(name.strip()) for name in names.split(",")]
     devices = [f"cuda:{device.index or 0}" if device.type == "cuda" else device.type for device in chosen]
     if len(set(devices)) < len(devices):
-        raise UserError(f"'{names}' names a device twice: name each once.")
+        raise InputError(f"'{names}' names a device twice: name each once.")
     return devices
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ImageColor
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.images import read_image
 
 Background = str | Path | tuple[int, int, int] | UInt8[np.ndarray, "h w 3"] | None
@@ -25,7 +25,7 @@ def background_plate(
         recorded: the avatar's own plate.
 
     Raises:
-        UserError: neither a colour nor an image file.
+        InputError: neither a colour nor an image file.
     """
     height, width = recorded.shape[:2]
     if background is None:
@@ -42,7 +42,7 @@ def background_plate(
     try:
         return _filled(ImageColor.getrgb(str(background))[:3], recorded)
     except ValueError:
-        raise UserError(
+        raise InputError(
             f"the background '{background}' is neither an image file nor a colour: give a path, a colour such as "
             "'white' or '#00ff00', or 'transparent'."
         ) from None
@@ -50,7 +50,7 @@ def background_plate(
 
 def _filled(colour: tuple[int, ...], recorded: np.ndarray) -> np.ndarray:
     if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
-        raise UserError(f"the background colour {colour} is not three numbers from 0 to 255.")
+        raise InputError(f"the background colour {colour} is not three numbers from 0 to 255.")
     return np.broadcast_to(np.array(colour, np.uint8), recorded.shape).copy()
 
 

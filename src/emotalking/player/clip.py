@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 
 from emotalking.audio.features import load_features
 from emotalking.emotion.tracks import EmotionTrack
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE, iter_audio
 from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
 from emotalking.options import Provenance, View
@@ -78,7 +78,7 @@ def render_clip(
     The others are as in :func:`emotalking.api.render`.
 
     Raises:
-        UserError: an input or output cannot be used.
+        InputError: an input or output cannot be used.
     """
     sound, matte = audio.samples if isinstance(audio, Utterance) else audio, paste is not None
     mouth_strip = None
@@ -100,7 +100,7 @@ def render_clip(
     track = player.audio_features(sound, loaded, vad=vad, audio_track=audio_track, seconds=seconds)
     total = player.num_frames(track, seconds)
     if total == 0:
-        raise UserError("the sound has no length, so there is no frame to render.")
+        raise InputError("the sound has no length, so there is no frame to render.")
     play = partial(player.frames, track, emotion, poses=poses, gaze=gaze, background=background)
     frames = play(seconds=seconds, batch=batch, matte=matte, seed=seed)
     if mouth_strip is not None:
@@ -176,18 +176,18 @@ def _check(
 ) -> None:
     """Refuse impossible requests before anything is loaded; ``outputs[0]`` is the video."""
     if not any(outputs):
-        raise UserError("nothing to write: give a video file, a folder for frames, a strip, or several of them.")
+        raise InputError("nothing to write: give a video file, a folder for frames, a strip, or several of them.")
     if seconds is not None and not 0 < seconds < np.inf:
-        raise UserError(f"the length to render is {seconds:g} s: give a positive number of seconds.")
+        raise InputError(f"the length to render is {seconds:g} s: give a positive number of seconds.")
     if (video := outputs[0]) is not None:
         codec_for(Path(video), _is_transparent(background))
         if isinstance(audio, str | Path) and Path(audio).exists() and Path(video).exists():
             if Path(audio).samefile(video):
-                raise UserError(f"{video} is both the sound and the result: give the result another name.")
+                raise InputError(f"{video} is both the sound and the result: give the result another name.")
     if view != "image" and (paste is not None or background is not None):
-        raise UserError(f"the view '{view}' has a background of its own: omit the background and what to paste into.")
+        raise InputError(f"the view '{view}' has a background of its own: omit the background and what to paste into.")
     if paste is not None and background is not None:
-        raise UserError("pasting back shows the clip's own background: omit the background.")
+        raise InputError("pasting back shows the clip's own background: omit the background.")
 
 
 def resample_for_mux(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from emotalking.data.gaze import camera_direction
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.player.glide import Glide
 from emotalking.player.poses import Poses
 from emotalking.player.protocols import Emotion, PlayableAvatar
@@ -94,10 +94,10 @@ class Eyes:
         """Look beside the camera: to the viewer's right and up, each in [-1, 1] of the way that the eyes may go.
 
         Raises:
-            UserError: beyond.
+            InputError: beyond.
         """
         if not (abs(x) <= 1 and abs(y) <= 1):
-            raise UserError(f"the gaze is {x:g}, {y:g}: give two numbers from -1 to 1 (0, 0 is the camera).")
+            raise InputError(f"the gaze is {x:g}, {y:g}: give two numbers from -1 to 1 (0, 0 is the camera).")
         self._wanted.to(np.array([x, y], np.float64), round(seconds * self._fps))
 
     def step(self, viewmat: Float[np.ndarray, "4 4"], arousal: float = 0.0) -> Float[np.ndarray, "2"]:

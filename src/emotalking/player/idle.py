@@ -7,7 +7,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from emotalking.audio.accents import Accent
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.player.expressive import ExpressiveMotion
 from emotalking.player.gaze import UNSTEERED, eyes_of
 from emotalking.player.glide import Glide
@@ -57,21 +57,21 @@ class LiveMotion:
             roll: clockwise for the viewer. All in radians, within `POSE_LIMITS`.
 
         Raises:
-            UserError: beyond the limits.
+            InputError: beyond the limits.
         """
         for (name, limit), angle in zip(POSE_LIMITS.items(), (yaw, pitch, roll), strict=True):
             if not abs(angle) <= limit:
-                raise UserError(f"the {name} is {angle:g} radians: give -{limit:g} to {limit:g}, as the torso stays.")
+                raise InputError(f"the {name} is {angle:g} radians: give -{limit:g} to {limit:g}, as the torso stays.")
         self._turn.to(np.array([yaw, pitch, roll], np.float64), round(_TURN_S * self._fps))
 
     def look(self, x: float, y: float) -> None:
         """Look beside the camera (:meth:`Eyes.look`).
 
         Raises:
-            UserError: beyond what the clip shows, or an avatar whose eyes cannot be steered.
+            InputError: beyond what the clip shows, or an avatar whose eyes cannot be steered.
         """
         if self._eyes is None:
-            raise UserError(UNSTEERED)
+            raise InputError(UNSTEERED)
         self._eyes.look(x, y)
 
     def step(self, va: Float[np.ndarray, "2"] | None = None, accents: Sequence[Accent] = ()) -> Poses:

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from emotalking.audio.hama_model import weight_file
 from emotalking.emotion.tracks import EmotionTrack, heard_gain
 from emotalking.emotion.voice import VoiceEmotion
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.player.glide import Glide
 from emotalking.player.protocols import Emotion, PlayableAvatar
 
@@ -54,10 +54,10 @@ class Mood:
         """Glide to an emotion within ``seconds``.
 
         Raises:
-            UserError: no such emotion, or an avatar without emotions.
+            InputError: no such emotion, or an avatar without emotions.
         """
         if not 0 <= seconds < np.inf:
-            raise UserError(f"the emotion is to change within {seconds:g} s: give a number from 0.")
+            raise InputError(f"the emotion is to change within {seconds:g} s: give a number from 0.")
         self._target = self._checked(emotion)
         self._from, self._since = self._now, 0
         self._share = Glide(np.zeros(()))
@@ -82,7 +82,7 @@ class Mood:
 
     def _checked(self, emotion: MoodLike) -> Emotion | None:
         if emotion is not None and not self._avatar.emotional:
-            raise UserError(
+            raise InputError(
                 "this avatar was trained without its emotion stage, so it cannot show one: train that stage."
             )
         if isinstance(emotion, str):

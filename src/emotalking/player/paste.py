@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 from emotalking.data.frame import ClipCrop
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.display import ShownFrame, to_rgb
 from emotalking.io.video import AS_NOTED, OpenClip, View
 from emotalking.progress import track
@@ -38,7 +38,7 @@ class ClipFrames:
         view: size and turn of the frames.
 
     Raises:
-        UserError: no video, or one whose frames carry no increasing time stamps.
+        InputError: no video, or one whose frames carry no increasing time stamps.
     """
 
     def __init__(self, path: str | Path, view: View = AS_NOTED) -> None:
@@ -51,10 +51,10 @@ class ClipFrames:
                 found.append(frame.pts)
                 self.sizes[frame.own_size] += 1
         if not found:
-            raise UserError(f"{self.path} is cut short or damaged after 0 frames; copy or export it again.")
+            raise InputError(f"{self.path} is cut short or damaged after 0 frames; copy or export it again.")
         stamps = [stamp for stamp in found if stamp is not None]
         if len(stamps) < len(found) or any(b <= a for a, b in zip(stamps, stamps[1:], strict=False)):
-            raise UserError(f"{self.path} carries no clean time stamps: convert it to .mp4 and try again.")
+            raise InputError(f"{self.path} carries no clean time stamps: convert it to .mp4 and try again.")
         self._stamps = stamps
         self._numbers = {stamp: number for number, stamp in enumerate(stamps)}
         self._clip = OpenClip(self.path, view)
@@ -95,7 +95,7 @@ class ClipFrames:
             if index >= last:
                 break
         if number not in self._cache:
-            raise UserError(f"frame {number} of {self.path} cannot be decoded any more: copy the clip again.")
+            raise InputError(f"frame {number} of {self.path} cannot be decoded any more: copy the clip again.")
 
     def _block(self) -> int:
         """Frames that fit the cache."""
@@ -164,12 +164,12 @@ class Paster:
         place: the avatar's (``Avatar.place``).
 
     Raises:
-        UserError: the avatar has no place, or the clip is a different one.
+        InputError: the avatar has no place, or the clip is a different one.
     """
 
     def __init__(self, clip: str | Path, place: ClipCrop | None) -> None:
         if place is None or not len(place.clip_frames):
-            raise UserError(
+            raise InputError(
                 "this avatar does not store its position in a clip, so it cannot be pasted back: train it again from a "
                 "newly prepared subject."
             )
@@ -177,7 +177,7 @@ class Paster:
         self._frames = ClipFrames(clip, View((place.width, place.height), place.turn))
         width, height = self._frames.sizes.most_common(1)[0][0]
         if (width, height) != (place.width, place.height) or len(self._frames) <= int(place.clip_frames[-1]):
-            raise UserError(
+            raise InputError(
                 f"{clip} has {len(self._frames)} frames of {width} x {height}, the avatar's clip at least "
                 f"{int(place.clip_frames[-1]) + 1} of {place.width} x {place.height}: give the clip it was made from."
             )

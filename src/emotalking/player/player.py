@@ -16,7 +16,7 @@ from emotalking.audio.accents import Accents
 from emotalking.audio.features import feature_track
 from emotalking.audio.tracks import FeatureTrack
 from emotalking.audio.vad import VoiceActivity, voice_activity
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import iter_audio
 from emotalking.models.compositor import Conditions
 from emotalking.player.backgrounds import Background, background_plate
@@ -90,7 +90,7 @@ class Player:
             seconds: frames are wanted up to this time: of a file, a minute more is read; None: all.
 
         Raises:
-            UserError: the file cannot be used, or the avatar's features cannot be computed here.
+            InputError: the file cannot be used, or the avatar's features cannot be computed here.
         """
         if isinstance(audio, AudioTrack):
             return audio
@@ -156,16 +156,16 @@ class Player:
             uint8 RGB [H, W, 3], or RGBA [H, W, 4] when transparent, or RGB and coverage [H, W, 4] with ``matte``.
 
         Raises:
-            UserError: unusable audio or background, or an emotion for an avatar without an emotion branch.
+            InputError: unusable audio or background, or an emotion for an avatar without an emotion branch.
         """
         # All inputs are checked before the first frame is requested.
         if emotion is not None and not self.avatar.emotional:
-            raise UserError(
+            raise InputError(
                 "this avatar was trained without its emotion stage, so it cannot show one: train that stage."
             )
         eyes = None if gaze is None else eyes_of(self.avatar, seed)
         if gaze is not None and eyes is None:
-            raise UserError(UNSTEERED)
+            raise InputError(UNSTEERED)
         plate = background_plate(background, self.avatar.background)
         track = self.audio_features(audio, vad=vad, seconds=seconds)
         loop: PoseSource = self._loop(poses, emotion, track, seed)

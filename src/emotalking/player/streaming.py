@@ -137,7 +137,7 @@ class StreamingPlayer:
             provenance: on: mark the frames invisibly as synthetic (:mod:`emotalking.provenance.mark`).
 
         Raises:
-            UserError: features that need the whole recording, or an option that cannot be used.
+            InputError: features that need the whole recording, or an option that cannot be used.
         """
         if not LOOK_AHEAD_MS[0] <= look_ahead_ms <= LOOK_AHEAD_MS[1]:
             raise InputError(f"the look-ahead is {look_ahead_ms} ms: give {LOOK_AHEAD_MS[0]} to {LOOK_AHEAD_MS[1]}.")
@@ -226,7 +226,7 @@ class StreamingPlayer:
         None.
 
         Raises:
-            UserError: no such emotion, or an avatar without emotions.
+            InputError: no such emotion, or an avatar without emotions.
         """
         self._mood.set(emotion, seconds)
 
@@ -239,7 +239,7 @@ class StreamingPlayer:
             roll: clockwise for the viewer.
 
         Raises:
-            UserError: beyond the limits.
+            InputError: beyond the limits.
         """
         self._motion.turn(yaw, pitch, roll)
 
@@ -252,7 +252,7 @@ class StreamingPlayer:
                 ``gaze_reach``; (0, 0) is the camera.
 
         Raises:
-            UserError: beyond, or an avatar whose eyes cannot be steered (``avatar.gaze`` is None).
+            InputError: beyond, or an avatar whose eyes cannot be steered (``avatar.gaze`` is None).
         """
         self._motion.look(x, y)
 
@@ -264,7 +264,7 @@ class StreamingPlayer:
         """Change what is behind the torso, with the next frame.
 
         Raises:
-            UserError: neither a colour nor an image.
+            InputError: neither a colour nor an image.
         """
         self._plate = device_plate(background_plate(background, self.avatar.background), self.avatar.device)
 

@@ -11,7 +11,7 @@ from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 from emotalking.emotion.tracks import EmotionTrack
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.io.files import Finish
 from emotalking.io.images import write_image
@@ -51,14 +51,14 @@ class Strip:
         finish: last step of the file (:func:`emotalking.io.files.replacing`).
 
     Raises:
-        UserError: ``path`` has another suffix.
+        InputError: ``path`` has another suffix.
     """
 
     def __init__(self, path: str | Path, avatar: PlayableAvatar, finish: Finish | None = None) -> None:
         self.path = Path(path)
         self._finish = finish
         if self.path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-            raise UserError(f"a strip cannot be written to {path}: let it end in .png or .jpg.")
+            raise InputError(f"a strip cannot be written to {path}: let it end in .png or .jpg.")
         self._fps = float(avatar.fps)
         self._box = mouth_box(avatar)
         self._cuts: list[np.ndarray] = []

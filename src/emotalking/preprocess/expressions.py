@@ -16,7 +16,7 @@ from emotalking.data import Subject
 from emotalking.data.files import SubjectFiles
 from emotalking.data.readers import read_json
 from emotalking.emotion.circumplex import emotion_in
-from emotalking.errors import InputError, UserError
+from emotalking.errors import InputError
 from emotalking.ops.devices import choose_device
 from emotalking.preprocess.check.clip import check_clip
 from emotalking.preprocess.check.verdict import Footage
@@ -80,7 +80,7 @@ def prepare_with(
             job = Job(path, folder, settings, person)
             job.manifest["identity"] = likeness.facts
             run_job(job)
-        except UserError:
+        except InputError:
             if not begun:  # nothing of a clip that cannot be used
                 shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -95,7 +95,7 @@ def check_with(
     Those need neither sound nor length beyond two seconds; one of another person is unusable.
 
     Raises:
-        UserError: a video cannot be read.
+        InputError: a video cannot be read.
     """
     footage, faces = check_clip(clip, turn=turn, audio_track=audio_track), Faces.of_clip(clip, turn)
     found = []

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 
 from emotalking.data import Subject
 from emotalking.data.layouts import EYE_DISTANCE
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.display import to_rgb
 from emotalking.io.video import View, decode_frames
 from emotalking.networks.face_recogniser import FaceRecogniser
@@ -48,7 +48,7 @@ class Faces:
         """Faces of one person in images of one size; None where none shows a face."""
         try:
             recogniser = FaceRecogniser()
-        except UserError:
+        except InputError:
             recogniser = None
         provider = open_provider()
         points, vectors, size = [], [], (1, 1)
@@ -75,7 +75,7 @@ class Faces:
         """Faces of a clip.
 
         Raises:
-            UserError: the video cannot be read.
+            InputError: the video cannot be read.
         """
         return cls.of(_every(clip, turn))
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from emotalking.errors import NoFaceError, UserError
+from emotalking.errors import InputError, NoFaceError
 from emotalking.io.display import Framing
 from emotalking.networks.crops import batches
 from emotalking.ops.box import Box
@@ -132,13 +132,13 @@ def find_framing(
 
     Raises:
         NoFaceError: no face in any frame.
-        UserError: a second face of similar size in most frames, or ``target`` is too large.
+        InputError: a second face of similar size in most frames, or ``target`` is too large.
     """
     found = list(detections)
     faces = [boxes[0] for _, boxes in found if boxes]
     others = [time for time, boxes in found if count_other_faces(boxes)]
     if len(others) > MOST_OTHERS * len(found):
-        raise UserError(
+        raise InputError(
             f"{clip} shows two faces at {others[0]:.1f} s; cut or crop the clip so that it shows one person."
         )
     if not faces:
@@ -152,7 +152,7 @@ def find_framing(
     left = int(np.clip(round(x - side / 2), 0, width - side))
     top = int(np.clip(round(y + 0.05 * side - side / 2), 0, height - side))
     if target is not None and target > side:
-        raise UserError(
+        raise InputError(
             f"{clip}: size {target} is more than the {side} pixels around the head; frames are never enlarged."
         )
     pixels = min(most if target is None else target, side)
@@ -173,7 +173,7 @@ def track_landmarks(
         on_frame: called with each frame (to write it, so that the clip is decoded once).
 
     Raises:
-        UserError: if no frame shows a face.
+        InputError: if no frame shows a face.
     """
     rigid = np.asarray(provider.layout.rigid)
     flow = FlowTracker()
@@ -207,7 +207,7 @@ def check_faces(detected: Bool[np.ndarray, " N"], path: Path, fps: float | int =
     """Refuse a clip that loses the face for long.
 
     Raises:
-        UserError: names the times without a face.
+        InputError: names the times without a face.
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[0], ~detected, [0]]).astype(int)))
     gaps = list(zip(edges[::2], edges[1::2], strict=True))

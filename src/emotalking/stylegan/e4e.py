@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.registry import model_path
 from emotalking.networks.weights import load_sized, read_torch
 
@@ -140,14 +140,14 @@ class E4e(nn.Module):
         The generator in the same file is ignored: it is StyleGAN2 for FFHQ.
 
         Raises:
-            UserError: if the file is missing or does not fit.
+            InputError: if the file is missing or does not fit.
         """
         path = path or model_path("e4e")
         content: Any = read_torch(path)
         content = content if isinstance(content, dict) else {}
         weights, mean = content.get("state_dict"), content.get("latent_avg")
         if not isinstance(weights, dict) or not isinstance(mean, Tensor):
-            raise UserError(f"{path} holds no state_dict with its latent_avg: give e4e's published file for FFHQ.")
+            raise InputError(f"{path} holds no state_dict with its latent_avg: give e4e's published file for FFHQ.")
         found = {
             str(name).removeprefix("encoder."): tensor.float() if tensor.is_floating_point() else tensor
             for name, tensor in weights.items()

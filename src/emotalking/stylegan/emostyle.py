@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.registry import model_path
 from emotalking.networks.weights import load_tensors, read_torch
 
@@ -82,7 +82,7 @@ class EmoExtract(nn.Module):
         """EmoStyle's published mapping, frozen; ``path`` defaults to the model folder's file.
 
         Raises:
-            UserError: if the file is missing, holds no mapping, or does not fit (the W variant has one MLP only).
+            InputError: if the file is missing, holds no mapping, or does not fit (the W variant has one MLP only).
         """
         return read_emostyle(cls(), path or model_path("emostyle"))
 
@@ -91,12 +91,12 @@ def read_emostyle(network: EmoExtract, path: Path) -> EmoExtract:
     """Fill ``network`` with the mapping in a file of EmoStyle's trainer, for evaluation only.
 
     Raises:
-        UserError: as :meth:`EmoExtract.open`.
+        InputError: as :meth:`EmoExtract.open`.
     """
     content: Any = read_torch(path)
     weights = content.get("emo_mapping_state_dict") if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise UserError(f"{path} holds no emo_mapping_state_dict: give EmoStyle's published file.")
+        raise InputError(f"{path} holds no emo_mapping_state_dict: give EmoStyle's published file.")
     return load_tensors(network, {str(name): tensor.float() for name, tensor in weights.items()}, path)
 
 

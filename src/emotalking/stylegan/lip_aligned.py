@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.reading import parse_json, reading
 from emotalking.io.tensors import read_tensors, write_tensors
 from emotalking.networks.weights import load_sized
@@ -127,7 +127,7 @@ def save_faces(path: Path, network: LipAligned, licences: dict[str, str], small:
         small: its own encoder and landmark network; None: e4e and FAN from the model folder.
 
     Raises:
-        UserError: the file cannot be written.
+        InputError: the file cannot be written.
     """
     parts: dict[str, nn.Module] = {"network": network}
     head: dict[str, Any] = {"size": asdict(network.size), "widths": network.widths, "licences": licences}
@@ -143,17 +143,17 @@ def save_faces(path: Path, network: LipAligned, licences: dict[str, str], small:
     try:
         write_tensors(path, tensors, {"emotalking_faces": VERSION, "head": json.dumps(head)})
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error}): free some space and train on.") from error
+        raise InputError(f"{path} cannot be written ({error}): free some space and train on.") from error
 
 
 def open_faces(path: Path, device: torch.device | str = "cpu") -> TrainedFaces:
     """Read a trained generator, frozen.
 
     Raises:
-        UserError: the file is missing, damaged or another kind's, or e4e or FAN, which it needs, is missing.
+        InputError: the file is missing, damaged or another kind's, or e4e or FAN, which it needs, is missing.
     """
     if not path.is_file():
-        raise UserError(f"{path} cannot be read as a file of 'emotalking faces train': there is no such file.")
+        raise InputError(f"{path} cannot be read as a file of 'emotalking faces train': there is no such file.")
     with reading(path, "cannot be read as a file of 'emotalking faces train'", "train it again"):
         metadata, tensors = read_tensors(path)
     with reading(path, "is no file of this version's 'emotalking faces train'", "train it again"):

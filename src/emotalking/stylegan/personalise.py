@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.lpips import Lpips, found_backbone, licences_of
 from emotalking.networks.registry import models
 from emotalking.progress import track
@@ -59,13 +59,13 @@ class Networks:
         """Open the published networks; EmoExtract only if present.
 
         Raises:
-            UserError: StyleGAN2, e4e, EmoNet, FAN or VGGFace2 is missing or does not fit.
+            InputError: StyleGAN2, e4e, EmoNet, FAN or VGGFace2 is missing or does not fit.
         """
         needed = ("stylegan2_ffhq", "e4e", "emonet8", "fan", "vggface2")
         missing = [models()[name] for name in needed if models()[name].find() is None]
         if missing:
             names = ", ".join(f"{model.files[0]} ({model.title.split(',')[0].split(' (')[0]})" for model in missing)
-            raise UserError(
+            raise InputError(
                 f"the paper's generator needs networks that are not in the model folder: {names}; 'emotalking models'"
                 " tells where each comes from and under which licence, and the mesh warp needs none of them."
             )
@@ -73,7 +73,7 @@ class Networks:
         licences = LICENCES if emotion is None else LICENCES | {"EmoStyle": models()["emostyle"].licence}
         generator, encoder = open_stylegan2().to(device), E4e.open().to(device)
         if generator.size.styles != len(encoder.styles):
-            raise UserError(
+            raise InputError(
                 f"StyleGAN2 in the model folder draws {generator.size.resolution} pixels with {generator.size.styles}"
                 f" styles, and e4e gives {len(encoder.styles)}: put FFHQ's of 1024 pixels there."
             )
@@ -107,7 +107,7 @@ def train_faces(
         ``out``.
 
     Raises:
-        UserError: the subject has no landmarks, a loss is not finite, or the disk is full.
+        InputError: the subject has no landmarks, a loss is not finite, or the disk is full.
     """
     config = config or EditConfig()
     device = networks.generator.mapping.w_avg.device
@@ -161,12 +161,12 @@ def aligned_faces(subject: Subject, size: int, most: int, device: torch.device |
         uint8 ``[N, S, S, 3]`` and float ``[N, 68, 2]`` from -1 to 1.
 
     Raises:
-        UserError: no training frame has a detected face.
+        InputError: no training frame has a detected face.
     """
     points = subject.landmarks.ibug68
     known = [int(i) for i in subject.train_indices if subject.landmarks.detected[i]]
     if not known:
-        raise UserError(f"{subject.files.root} has no training frame with landmarks: prepare the clip again.")
+        raise InputError(f"{subject.files.root} has no training frame with landmarks: prepare the clip again.")
     chosen = [known[i] for i in np.unique(np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int))]
     faces, places = [], []
     for index in track(chosen, "cut squares"):

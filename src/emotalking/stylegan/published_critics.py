@@ -173,7 +173,7 @@ class PublishedCritics:
         """Open the networks from the model folder.
 
         Raises:
-            UserError: a file is missing or does not fit.
+            InputError: a file is missing or does not fit.
         """
         return cls(EmoNet.open().to(device), Fan.open().to(device), VggFace2.open().to(device))
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.networks.pickles import read_network_pickle
 from emotalking.networks.registry import model_path
 from emotalking.networks.weights import load_sized, read_torch
@@ -50,7 +50,7 @@ def open_stylegan2(path: Path | None = None) -> StyleGAN2:
         The generator for evaluation, without gradients for its weights (``requires_grad_()`` to tune it).
 
     Raises:
-        UserError: if the file is missing, could run code, is damaged, was built in another way, or a key is missing,
+        InputError: if the file is missing, could run code, is damaged, was built in another way, or a key is missing,
             unexpected or of another shape.
     """
     path = path or model_path("stylegan2_ffhq")
@@ -58,7 +58,7 @@ def open_stylegan2(path: Path | None = None) -> StyleGAN2:
     if path.suffix == ".pkl":
         networks = read_network_pickle(path)
         if "G_ema" not in networks:
-            raise UserError(f"{path} holds no generator G_ema: give the published file.")
+            raise InputError(f"{path} holds no generator G_ema: give the published file.")
         network = networks["G_ema"]
         settings = _flat(network.settings)
         tensors = _from_tensorflow(network.tensors, path) if network.tensorflow else network.tensors
@@ -66,7 +66,7 @@ def open_stylegan2(path: Path | None = None) -> StyleGAN2:
         tensors = _from_converted(read_torch(path), path)
     for name, allowed in SETTINGS.items():
         if settings.get(name) is not None and settings[name] not in allowed:
-            raise UserError(f"{path} was built with {name} = {settings[name]}: give StyleGAN2 for FFHQ (config f).")
+            raise InputError(f"{path} was built with {name} = {settings[name]}: give StyleGAN2 for FFHQ (config f).")
     tensors = _without_filters(tensors, path)
     size = _size(tensors, settings.get("conv_clamp"), path)
     return load_sized(lambda: StyleGAN2(size), {name: tensor.float() for name, tensor in tensors.items()}, path)
@@ -95,7 +95,7 @@ def _size(tensors: dict[str, Tensor], clamp: Any, path: Path) -> StyleGAN2Size:
             clamp=None if clamp is None else float(clamp),
         )
     except (KeyError, ValueError, IndexError, TypeError) as error:
-        raise UserError(f"{path} holds no generator of StyleGAN2: give the published file.") from error
+        raise InputError(f"{path} holds no generator of StyleGAN2: give the published file.") from error
 
 
 def _without_filters(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -105,7 +105,7 @@ def _without_filters(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor
     for name, tensor in tensors.items():
         if name.endswith("resample_filter"):
             if tensor.shape != square.shape or not torch.allclose(tensor.float(), square, atol=1e-6):
-                raise UserError(f"{path} changes sizes with another filter ({name}): give the published file.")
+                raise InputError(f"{path} changes sizes with another filter ({name}): give the published file.")
     return {name: tensor for name, tensor in tensors.items() if not name.endswith("resample_filter")}
 
 
@@ -113,13 +113,13 @@ def _rename(tensors: dict[str, Tensor], rules: dict[str, _Rule], path: Path) -> 
     """Our names and shapes; a name without rule stays, so that the comparison reports it.
 
     Raises:
-        UserError: if a tensor has another number of axes than published.
+        InputError: if a tensor has another number of axes than published.
     """
     out: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         ours, axes, change = rules.get(name, (name, tensor.dim(), _same))
         if tensor.dim() != axes:
-            raise UserError(f"{path} holds {name} with {tensor.dim()} axes, not {axes}: give the published file.")
+            raise InputError(f"{path} holds {name} with {tensor.dim()} axes, not {axes}: give the published file.")
         out[ours] = change(tensor)
     return out
 
@@ -181,9 +181,9 @@ def _from_converted(content: Any, path: Path) -> dict[str, Tensor]:
     parts = (content.get("g_ema"), content.get("latent_avg")) if isinstance(content, dict) else (None, None)
     weights, mean = parts
     if not isinstance(weights, dict) or not isinstance(mean, Tensor):
-        raise UserError(f"{path} holds no g_ema with its latent_avg: give the converted file of the whole network.")
+        raise InputError(f"{path} holds no g_ema with its latent_avg: give the converted file of the whole network.")
     if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise UserError(f"{path} holds other things than tensors in g_ema: give the published file.")
+        raise InputError(f"{path} holds other things than tensors in g_ema: give the published file.")
     return _rename({**weights, "latent_avg": mean}, _converted_rules(), path)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.reading import reading
 from emotalking.networks.weights import read_torch
 from emotalking.progress import bar
@@ -175,7 +175,7 @@ def run(
         Rows of the log.
 
     Raises:
-        UserError: a loss is not finite, a checkpoint is damaged or another training's, or the disk is full.
+        InputError: a loss is not finite, a checkpoint is damaged or another training's, or the disk is full.
     """
     header = {"version": VERSION, "task": task.name, "settings": settings or {}}
     path = folder / f"{task.name}.pt"
@@ -214,7 +214,7 @@ def _means(gathered: dict[str, list[Tensor]], name: str, step: int) -> dict[str,
     terms = {term: float(torch.stack([v.float() for v in values]).mean()) for term, values in gathered.items()}
     wrong = [term for term, value in terms.items() if not math.isfinite(value)]
     if wrong:
-        raise UserError(
+        raise InputError(
             f"Training '{name}' stopped at step {step}: the loss '{wrong[0]}' is not finite: remove its run folder and"
             " train again with another seed."
         )

@@ -60,7 +60,7 @@ def write_payload(path: Path, payload: dict[str, Any]) -> None:
     """Write tensors and plain values; the old file is kept until the new one is complete.
 
     Raises:
-        UserError: the file cannot be written.
+        InputError: the file cannot be written.
     """
     try:
         remove_stale(path)

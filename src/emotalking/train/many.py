@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.reading import reading
 from emotalking.io.settings import override
 from emotalking.jobs.engine import Engine
@@ -129,14 +129,14 @@ def train_many(
         consent: statements of the people shown (:func:`~emotalking.provenance.consent.read_consents`).
 
     Raises:
-        UserError: two subjects of one name, a missing statement, or a setting that cannot be; nothing is begun then.
+        InputError: two subjects of one name, a missing statement, or a setting that cannot be; nothing is begun then.
     """
     override(preset(preset_name), overrides)
     names = by_name(subjects, lambda subject: subject.resolve().name)
     agreed = {} if consent is None else read_consents(consent, names)
     folder = folder.absolute()
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file: give the name of a folder.")
+        raise InputError(f"{folder} is a file: give the name of a folder.")
     folder.mkdir(parents=True, exist_ok=True)
     jobs = []
     for name, subject in names.items():
@@ -154,15 +154,15 @@ def train_many(
 
 
 def _is_finished(avatar: Path, subject: Path, preset_name: str, overrides: list[str], consent: Consent | None) -> bool:
-    """True if the avatar is there; UserError if it was made otherwise."""
+    """True if the avatar is there; InputError if it was made otherwise."""
     if not avatar.exists():
         return False
     if not is_up_to_date(avatar, subject, preset_name, overrides):
-        raise UserError(f"{avatar} was trained with other settings: remove it, or give another folder.")
+        raise InputError(f"{avatar} was trained with other settings: remove it, or give another folder.")
     if consent is not None:
         recorded = consent_of(read_avatar_metadata(avatar))
         if recorded is None or recorded.sha256 != consent.sha256:
-            raise UserError(
+            raise InputError(
                 f"{avatar} carries another statement of consent, or none: remove it, or give another folder."
             )
     return True
@@ -178,7 +178,7 @@ def with_record(avatar: Path, outcome: str, why: str = "") -> SubjectResult:
             known = SubjectResult(avatar, outcome, why, rows)
             if of_kind(rows, "run") and known.row:  # all that the page shows of it
                 return known
-    except UserError:  # An avatar may have been moved here without it.
+    except InputError:  # An avatar may have been moved here without it.
         pass
     return result
 

@@ -19,7 +19,7 @@ from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.mesh_warp.warp import MeshWarp
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.files import holding
 from emotalking.io.settings import override, to_dict
 from emotalking.models.avatar import Avatar
@@ -61,10 +61,10 @@ def emotion_generator(data: TrainingData) -> EmotionGenerator:
     """Make the embedded generator of emotional targets from the training frames.
 
     Raises:
-        UserError: if the subject has no tracked 3-D face shape.
+        InputError: if the subject has no tracked 3-D face shape.
     """
     if data.shape is None:
-        raise UserError(
+        raise InputError(
             "This subject has no tracked 3-D face shape, which the emotional targets need: complete the folder with "
             "'emotalking import', or train without emotion (setting model.emotion.branch=none)."
         )
@@ -117,8 +117,8 @@ def train(
         consent: statement of the person shown, stored in the avatar.
 
     Raises:
-        UserError: if the subject or a setting cannot be used, another command trains this avatar, or a loss stops being
-            finite.
+        InputError: if the subject or a setting cannot be used, another command trains this avatar, or a loss stops
+            being finite.
     """
     if tensorboard:
         require_writer()
@@ -170,7 +170,7 @@ def is_up_to_date(
     """True if an avatar file equals the result of :func:`train` for a subject.
 
     Raises:
-        UserError: avatar, subject or a setting cannot be used.
+        InputError: avatar, subject or a setting cannot be used.
     """
     recorded_run = read_avatar_metadata(avatar).get("run")
     source = Subject.open(subject)
@@ -183,13 +183,13 @@ def resolve_config(config: TrainConfig, source: Subject) -> TrainConfig:
     """Resolve the config for a subject: the available perceptual backbone, the audio features and their width.
 
     Raises:
-        UserError: the audio features cannot be used.
+        InputError: the audio features cannot be used.
     """
     config = with_backbone(config)
     features = features_in(source, config.model.audio.features)
     _, steps, channels = source.audio_features(features).shape
     if not 1 <= steps <= MAX_STEPS:
-        raise UserError(
+        raise InputError(
             f"The '{features}' audio features of {source.files.root} have {steps} steps a frame and "
             f"the audio encoder takes 1 to {MAX_STEPS}: use others (setting model.audio.features={DEFAULT_FEATURE})."
         )
@@ -240,7 +240,7 @@ def features_in(source: Subject, name: str) -> str:
     """Name of the audio features ``name`` in the folder; missing ones are computed if possible.
 
     Raises:
-        UserError: no such features, or the model that computes them is missing.
+        InputError: no such features, or the model that computes them is missing.
     """
     feature = audio_feature(name)
     path = source.files.audio_features(name)

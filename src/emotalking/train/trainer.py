@@ -162,7 +162,7 @@ class Trainer:
         """Write the checkpoint.
 
         Raises:
-            UserError: see :func:`write_checkpoint`.
+            InputError: see :func:`write_checkpoint`.
         """
         stage, number, done = self.stage, self._number, self.done
         args = (self.head, stage, number, done, self.generator, self.config, self.stage_seconds)

@@ -64,7 +64,7 @@ def check_clip(clip: str | Path, *, turn: int = 0, audio_track: int | None = Non
         spoken: False for a clip of expressions, which needs neither sound nor moving lips.
 
     Raises:
-        UserError: the video cannot be read; any other problem is part of the verdict.
+        InputError: the video cannot be read; any other problem is part of the verdict.
     """
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         scan = scan_clip(clip, Path(folder), turn=turn, audio_track=audio_track)

@@ -102,7 +102,7 @@ def scan_faces(
         view: size and turn of the frames.
 
     Raises:
-        UserError: no video.
+        InputError: no video.
     """
     out, also = FaceScan(), set(boxes)
     wanted = spread | close | also

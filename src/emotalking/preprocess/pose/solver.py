@@ -63,7 +63,7 @@ def solve_pose(
         config: weights.
 
     Raises:
-        UserError: if fewer than ten frames show a face.
+        InputError: if fewer than ten frames show a face.
     """
     index = np.asarray(layout.rigid)
     rigid_points = np.asarray(points[:, index], np.float64)
@@ -102,7 +102,7 @@ def follow_pose(
         focal: pixels of this clip's frames.
 
     Raises:
-        UserError: if fewer than ten frames show a face.
+        InputError: if fewer than ten frames show a face.
     """
     index = np.asarray(layout.rigid)
     rigid_points = np.asarray(points[:, index], np.float64)

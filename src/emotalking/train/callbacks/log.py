@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from emotalking.errors import MissingPackageError, UserError
+from emotalking.errors import InputError, MissingPackageError
 from emotalking.io.files import write_bytes
 from emotalking.io.images import read_image
 from emotalking.train.callbacks.rows import read_log
@@ -95,7 +95,7 @@ class RunLog:
         limits: of each stage, more for its `stage` row (:func:`emotalking.train.callbacks.warnings.limits`).
 
     Raises:
-        UserError: the record cannot be read or written.
+        InputError: the record cannot be read or written.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class RunLog:
         """Write a row.
 
         Raises:
-            UserError: the disk is full or the folder gone.
+            InputError: the disk is full or the folder gone.
         """
         row = {"kind": kind} | values
         with self._writing(), self._path.open("a") as file:
@@ -146,7 +146,7 @@ class RunLog:
         try:
             yield
         except OSError as error:
-            raise UserError(
+            raise InputError(
                 f"The run's record {self._path} cannot be written ({error}): free some space and resume."
             ) from error
 
@@ -180,7 +180,7 @@ def stage_starts(rows: list[Row]) -> dict[str, int]:
     return starts
 
 
-class TrainingFailed(UserError):
+class TrainingFailed(InputError):
     """A loss became NaN or infinite."""
 
 
@@ -280,7 +280,7 @@ def memory_mib(device: torch.device) -> dict[str, float]:
 
 
 def require_writer() -> None:
-    """Raise UserError if tensorboardX is not installed."""
+    """Raise InputError if tensorboardX is not installed."""
     if importlib.util.find_spec("tensorboardX") is None:
         raise MissingPackageError(
             "TensorBoard events need tensorboardX, which is not installed: pip install 'emotalking[tensorboard]'."
@@ -298,7 +298,7 @@ class EventFiles:
         rows: the record, which may grow.
 
     Raises:
-        UserError: the package tensorboardX is missing.
+        InputError: the package tensorboardX is missing.
     """
 
     def __init__(self, folder: Path, rows: list[Row]) -> None:

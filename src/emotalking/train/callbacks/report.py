@@ -15,7 +15,7 @@ import torch
 import emotalking
 from emotalking.data import Subject
 from emotalking.emotion.generator import EmotionGenerator
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.reading import reading
 from emotalking.io.settings import to_dict, upgrade
 from emotalking.report import Page, Plot
@@ -65,7 +65,7 @@ def recorded(
         tensorboard: also write TensorBoard events.
 
     Raises:
-        UserError: the folder cannot be written to, or TensorBoard's writer is missing.
+        InputError: the folder cannot be written to, or TensorBoard's writer is missing.
     """
     config, device = context.config, context.data.device
     resume = None if checkpoint is None else (checkpoint.payload["stage_name"], checkpoint.payload["iteration"])
@@ -112,7 +112,7 @@ def recorded(
                 callback.on_run_end(outcome)
             log.add("end", outcome=outcome, why=why, time=_now())
             write_page(folder)
-        except (UserError, OSError) as error:  # It must not hide why the run ended.
+        except (InputError, OSError) as error:  # It must not hide why the run ended.
             _logger.warning("the run's page was not written: %s", error)
 
 
@@ -155,11 +155,11 @@ def write_page(folder: Path) -> Path:
         The page's file.
 
     Raises:
-        UserError: the folder holds no record of a run, or a damaged one.
+        InputError: the folder holds no record of a run, or a damaged one.
     """
     rows = read_log(folder / LOG)
     if not of_kind(rows, "run"):
-        raise UserError(f"{folder / LOG} is empty: the run ended before it began, so there is nothing to show.")
+        raise InputError(f"{folder / LOG} is empty: the run ended before it began, so there is nothing to show.")
     with reading(f"The run's record {folder / LOG}", "has rows that do not fit together", "train again"):
         page = make_page(rows, folder)
     page.write(folder / PAGE)
