@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import soxr
 
-from emotalking.player.streaming import Heard
+from emotalking.player.streaming import PlaybackPosition
 from emotalking.serve.session import Session
 
 RATE = 24000
@@ -68,7 +68,7 @@ class RealtimeHead:
         item.utterance = await asyncio.to_thread(self._session.push, samples, RATE)
 
     async def _interrupt(self) -> None:
-        heard: Heard | None = await asyncio.to_thread(self._session.clear)
+        heard: PlaybackPosition | None = await asyncio.to_thread(self._session.clear)
         if heard is None:
             return
         for item in self._items:

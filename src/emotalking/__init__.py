@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from emotalking.ops.box import Box
     from emotalking.player.clip import Rendered
     from emotalking.player.player import Player
-    from emotalking.player.streaming import Heard, LiveFrame, StreamingPlayer
+    from emotalking.player.streaming import LiveFrame, PlaybackPosition, StreamingPlayer
     from emotalking.preprocess.check.verdict import Footage
     from emotalking.preprocess.import_subject import Imported
     from emotalking.progress import on_progress
@@ -79,12 +79,12 @@ _HEAVY = {
     "Figures": "figures.run",
     "Finding": "data.findings",
     "Footage": "preprocess.check.verdict",
-    "Heard": "player.streaming",
     "Imported": "preprocess.import_subject",
     "LiveFrame": "player.streaming",
     "LiveServer": "serve.server",
     "ManyResult": "jobs.page",
     "Model": "networks.registry",
+    "PlaybackPosition": "player.streaming",
     "Player": "player.player",
     "Rendered": "player.clip",
     "Report": "evaluate.results",
@@ -123,7 +123,6 @@ __all__ = [
     "FiguresConfig",
     "Finding",
     "Footage",
-    "Heard",
     "Imported",
     "InputError",
     "JobsConfig",
@@ -134,6 +133,7 @@ __all__ = [
     "MissingPackageError",
     "Model",
     "NoFaceError",
+    "PlaybackPosition",
     "Player",
     "PrepareConfig",
     "Rendered",

@@ -8,7 +8,7 @@ import pytest
 
 from emotalking.errors import InputError
 from emotalking.player.player import Player
-from emotalking.player.streaming import Heard, StreamingPlayer, render_batch
+from emotalking.player.streaming import PlaybackPosition, StreamingPlayer, render_batch
 
 RATE = 16000
 
@@ -59,14 +59,14 @@ def test_clear_forgets_what_was_not_heard(avatar, talk) -> None:
     player.flush()
     player.push(talk, RATE)
     take(player, 20)
-    assert player.clear() == Heard(1, 0.8) and player.queued_s == 0
+    assert player.clear() == PlaybackPosition(1, 0.8) and player.queued_s == 0
     frame = next(player)
     assert frame.utterance is None and not frame.audio.any() and frame.generation == 2
     gates = [player.conditions().gate for _ in range(2)]
     assert gates[0] == 0
     assert player.push(talk, RATE) == 3
     take(player, 5)
-    assert player.clear(heard=0.1) == Heard(3, 0.1)
+    assert player.clear(heard=0.1) == PlaybackPosition(3, 0.1)
 
 
 def test_players_in_one_batch_are_as_alone(avatar, talk) -> None:

@@ -116,7 +116,7 @@ class TestListener:
 
 
 @dataclass
-class Heard:
+class PlaybackPosition:
     seconds: float
 
 
@@ -141,9 +141,9 @@ class FakeHead:
     def flush(self) -> None:
         self.flushed += 1
 
-    def clear(self) -> Heard | None:
+    def clear(self) -> PlaybackPosition | None:
         self.cleared += 1
-        heard = Heard(self.played_s) if self.queued_s > 0 else None
+        heard = PlaybackPosition(self.played_s) if self.queued_s > 0 else None
         self.pushed.clear()
         self.played_s = 0.0
         return heard

@@ -17,7 +17,7 @@ _CALMS_S = 4.0
 """Time constant with which an emotion that was heard fades where nobody speaks."""
 
 
-class HeardEmotion:
+class StreamedVoiceEmotion:
     """Emotion of the voice that is heard now.
 
     Raises:
@@ -69,7 +69,7 @@ class Mood:
         Args:
             heard: sound that became known with it, float32 mono at 16 kHz; empty: nobody speaks.
         """
-        if isinstance(self._target, HeardEmotion):
+        if isinstance(self._target, StreamedVoiceEmotion):
             self._target.hear(heard)
         share = float(self._share.step())
         if self._target is None and share == 1.0:
@@ -87,5 +87,5 @@ class Mood:
             )
         if isinstance(emotion, str):
             gain = heard_gain(emotion)
-            return EmotionTrack.from_text(emotion) if gain is None else HeardEmotion(self._fps, gain)
+            return EmotionTrack.from_text(emotion) if gain is None else StreamedVoiceEmotion(self._fps, gain)
         return EmotionTrack.constant(*emotion) if isinstance(emotion, tuple) else emotion

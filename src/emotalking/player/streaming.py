@@ -89,7 +89,7 @@ class LiveFrame:
 
 
 @dataclass(frozen=True)
-class Heard:
+class PlaybackPosition:
     """How far an interrupted utterance was heard."""
 
     utterance: int
@@ -200,7 +200,7 @@ class StreamingPlayer:
         if self._utterances:
             self._utterances[-1].close()
 
-    def clear(self, heard: float | None = None) -> Heard | None:
+    def clear(self, heard: float | None = None) -> PlaybackPosition | None:
         """Interrupt: forget all sound that was not played; the next frame is of silence, and the lips shut in 80 ms.
 
         Args:
@@ -219,7 +219,7 @@ class StreamingPlayer:
         if self._accents is not None:
             self._accents.forget()
         self._speaking = False
-        return Heard(now.number, now.position_s if heard is None else min(max(0.0, heard), now.position_s))
+        return PlaybackPosition(now.number, now.position_s if heard is None else min(max(0.0, heard), now.position_s))
 
     def set_emotion(self, emotion: MoodLike, seconds: float = 0.3) -> None:
         """Glide to an emotion: valence and arousal, a name, "auto" (heard in the voice), a track that begins now, or

@@ -25,7 +25,7 @@ _SHORTEST = 12
 
 
 @runtime_checkable
-class HeardPosition(Protocol):
+class Position(Protocol):
     """What ``clear`` gives: how far the interrupted speech was heard."""
 
     @property
@@ -49,7 +49,7 @@ class Head(Protocol):
         """End the utterance: what was pushed is still played."""
         ...
 
-    def clear(self) -> HeardPosition | None:
+    def clear(self) -> Position | None:
         """Forget what has not been played; gives what was heard, or None if nothing was being said."""
         ...
 

@@ -11,7 +11,7 @@ from jaxtyping import Float32, UInt8
 
 from emotalking.errors import InputError
 from emotalking.player.spoken import GateAt
-from emotalking.player.streaming import FrameConditions, Heard, LiveFrame, StreamingPlayer
+from emotalking.player.streaming import FrameConditions, LiveFrame, PlaybackPosition, StreamingPlayer
 from emotalking.serve.clients_first import ClientsFirst
 from emotalking.serve.said import SILENCE, Caption, Cue, Piece, Place, Said, Shift, Unsaid
 from emotalking.serve.sinks import Event, Sink
@@ -130,7 +130,7 @@ class Session:
             self.player.flush()
             self._unsaid.add(Piece(self._newest, np.zeros(0, np.float32), 1), self.queued_s)
 
-    def clear(self, heard_frame: int | None = None) -> Heard | None:
+    def clear(self, heard_frame: int | None = None) -> PlaybackPosition | None:
         """Interrupt: forget what has not been said, and tell what had been heard in the event ``cleared``.
 
         Args:
@@ -162,7 +162,7 @@ class Session:
                     "generation": self.player.generation + self._shift.generation,
                 }
             )
-        return None if place is None or place.utterance is None else Heard(place.utterance, place.position_s)
+        return None if place is None or place.utterance is None else PlaybackPosition(place.utterance, place.position_s)
 
     def wish(self, name: str, *values: object) -> None:
         """Call the player's method ``set_NAME``; a later avatar of this session is told the same.
