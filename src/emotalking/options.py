@@ -53,7 +53,8 @@ Preset = Annotated[
     Doc("tiny: minutes on a CPU; fast: minutes on a GPU; paper: the paper's schedule"),
 ]
 Settings = Annotated[
-    Sequence[str], Doc("change settings of the preset: key=value with dotted keys, such as face.iterations=2000")
+    Sequence[str],
+    Doc("change settings of the preset: key=value with dotted keys, such as face.iterations=2000; each its own --set"),
 ]
 Generator = Annotated[
     Literal["mesh", "paper"],
