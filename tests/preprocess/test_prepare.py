@@ -180,10 +180,11 @@ def test_what_is_finished_is_kept_among_many(actor_clip: Path, folder: Path, tmp
 
 def test_a_lost_file_is_made_again(actor_clip: Path, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "emotalking")
-    before = {name: (folder / name).read_bytes() for name in ("au.csv", "va.csv")}
-    (folder / "au.csv").unlink()
+    before = {name: (folder / name).read_bytes() for name in ("au.csv", "torso_imgs/3.png", "va.csv")}
+    for name in ("au.csv", "torso_imgs/3.png"):
+        (folder / name).unlink()
     assert len(prepare(actor_clip, folder).au("AU45")) == COUNT
-    assert caplog.text.count("going on after the step normals of an earlier run") == 1
+    assert caplog.text.count("going on after the step background of an earlier run") == 1
     assert before == {name: (folder / name).read_bytes() for name in before}
 
 

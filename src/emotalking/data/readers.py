@@ -28,7 +28,7 @@ _FARTHEST = 1e6
 """World units between head and camera, likewise."""
 _LEAST_VOLUME = 1e-6
 """Of a unit cube under a camera's matrix: rotations have 1."""
-_REMEDY = "remove subject.json and prepare the clip again, or copy the file there"
+_REMEDY = "prepare the clip again without this file, or copy it there"
 _NEEDED = "prepare the clip again or copy the file there"
 
 

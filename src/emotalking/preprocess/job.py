@@ -180,9 +180,9 @@ class Job:
         """The same landmarks in the head frame, world units, memory-mapped."""
         return load(self.head_file)
 
-    def has_last(self, *names: Callable[[int], Path]) -> bool:
-        """True if the files of the last frame are there; ``names`` are methods of ``files``."""
-        return all(name(self.count - 1).exists() for name in names)
+    def has_all(self, *names: Callable[[int], Path]) -> bool:
+        """True if the files of all frames are there; ``names`` are methods of ``files``."""
+        return all(name(index).exists() for name in names for index in range(self.count))
 
     def remove_scratch(self) -> None:
         """Remove what only an unfinished run needs: the kept frames and sound."""

@@ -109,12 +109,12 @@ def _run(job: Job, step: Callable[..., None]) -> None:
         step("audio offset", _audio_offset, job, ["pose"], config.audio_offset)
         step("audio", _audio, job, ["audio offset"], None, files.audio.exists)
     parsing = [config.parsing, networks(PARSINGS[config.parsing])]
-    step("masks", _masks, job, ["pose"], parsing, lambda: job.has_last(files.parsing, files.teeth))
+    step("masks", _masks, job, ["pose"], parsing, lambda: job.has_all(files.parsing, files.teeth))
     step("background", _background, job, ["masks"], None, files.background.exists)
-    step("layers", _layers, job, ["background"], None, lambda: job.has_last(files.target, files.torso))
+    step("layers", _layers, job, ["background"], None, lambda: job.has_all(files.target, files.torso))
     if config.normals != "none":
         normals = [config.normals, networks(NORMALS[config.normals])]
-        step("normals", _normals, job, ["masks"], normals, lambda: job.has_last(files.normals))
+        step("normals", _normals, job, ["masks"], normals, lambda: job.has_all(files.normals))
     step("action units", _action_units, job, ["pose"], _hash(config.action_units), files.action_units.exists)
     step("gaze", make_gaze, job, ["action units"], None, files.gaze.exists)
     emotion = [config.emotion_model, networks(EMOTION_MODELS[config.emotion_model]), RECORDED_SMOOTHING_S]
@@ -231,7 +231,7 @@ def _landmarks(job: Job) -> dict[str, Any]:
 
 
 def _has_landmarks(job: Job) -> bool:
-    return (job.work / "provider.txt").exists() and job.files.original(0).exists()
+    return (job.work / "provider.txt").exists() and job.has_all(job.files.original)
 
 
 def _drop_frames(job: Job) -> None:

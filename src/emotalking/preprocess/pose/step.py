@@ -45,7 +45,7 @@ def make_pose(job: Job) -> dict[str, Any]:
 
 def has_pose(job: Job) -> bool:
     """True if the files of :func:`make_pose` are there."""
-    return (job.work / "pose.json").exists() and job.files.landmarks.exists() and job.has_last(job.files.ibug_landmarks)
+    return (job.work / "pose.json").exists() and job.files.landmarks.exists() and job.has_all(job.files.ibug_landmarks)
 
 
 def _solved(job: Job, found: RawTrack) -> PoseTrack:
