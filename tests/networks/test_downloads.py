@@ -18,6 +18,8 @@ from types import SimpleNamespace
 import pytest
 
 import emotalking
+from emotalking.api import inspection
+from emotalking.cli.commands.models import get as get_command
 from emotalking.cli.main import main
 from emotalking.errors import InputError, MissingModelError
 from emotalking.networks import downloads, registry, transfer
@@ -55,7 +57,8 @@ def model(name: str = "a", **fields: object) -> Model:
 
 def listed(monkeypatch: pytest.MonkeyPatch, *models: Model) -> None:
     """Make ``models`` the list."""
-    monkeypatch.setattr(registry, "models", lambda: {one.name: one for one in models})
+    for module in (registry, inspection, get_command):
+        monkeypatch.setattr(module, "models", lambda: {one.name: one for one in models})
 
 
 def get(one: Model) -> Path:
