@@ -3,6 +3,8 @@
 python benchmarks/train_quality.py SUBJECT AVATAR [--preset fast] [--device cpu] [--set KEY=VALUE ...]
 """
 
+import time
+
 import torch
 from _report import arguments, write
 
@@ -13,7 +15,9 @@ from emotalking.train.run import train
 
 def main() -> None:
     args = arguments(__doc__)
+    begin = time.process_time()
     made = train(args.subject, args.avatar, args.preset, args.device, args.set, resume=False)
+    cpu_seconds = time.process_time() - begin
     subject = Subject.open(args.subject)
     with_emotion = evaluate_held_out(made.avatar, subject).summary()
     without_emotion = evaluate_held_out(made.avatar, subject, emotion=False).summary()
@@ -29,6 +33,7 @@ def main() -> None:
         "settings": args.set,
         "stage_seconds": made.stage_seconds,
         "total_seconds": sum(made.stage_seconds.values()),
+        "cpu_seconds": cpu_seconds,
         "gaussians": gaussians,
         "held_out": with_emotion,
         "held_out_without_emotion": without_emotion,
