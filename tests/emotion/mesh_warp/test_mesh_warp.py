@@ -318,6 +318,19 @@ def test_large_images_use_the_coarse_field() -> None:
     assert (shrunk - a.images).abs().mean() < 2e-3
 
 
+def test_a_part_of_a_large_frame_is_edited_as_the_whole() -> None:
+    scene, va, rows = make_scene(512), torch.tensor([[-0.74, 0.31]]), slice(100, 480)
+    warp = make_warp(scene)
+    part = replace(
+        scene,
+        images=scene.images[:, rows],
+        labels=scene.labels[:, rows],
+        landmarks=scene.landmarks - torch.tensor([0.0, rows.start]),
+    )
+    whole, cut = run(warp, scene, va), run(warp, part, va)
+    torch.testing.assert_close(cut.images, whole.images[:, rows], atol=2e-3, rtol=0)
+
+
 def test_wrong_inputs_are_named(scene: Scene) -> None:
     warp = make_warp(scene)
     images, landmarks, labels, viewmats = scene.repeat(1)

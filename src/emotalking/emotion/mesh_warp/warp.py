@@ -41,7 +41,7 @@ LEAST_OPENING = 0.6
 WIDTHS = (0.5, 1.3)
 """Limits of a frame's mouth width, relative to the neutral face's, in proportion to which smiles widen it."""
 FINE_FIELD_BELOW = 384
-"""Image height in pixels under which the field is computed at every pixel instead of every second one."""
+"""Height of the frames in pixels under which the field is computed at every pixel instead of every second one."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,8 @@ class MeshWarp:
         self._coarse = grid.coarse()
         self._relight = Relight.of(template, self._coarse, face_map(template, self._coarse, table.anchors))
         self._focal = float(K[0, 0])
+        # Of whole frames, also where a part of one is edited: the principal point is their middle.
+        self._scale = 4 if 2 * K[1, 2] < FINE_FIELD_BELOW else 2
         self._unit_length = template.unit_length
         self._lids = EyeIndices(layout)
         loops = [list(layout.eye_loop(side)) for side in ("right", "left")]
@@ -209,9 +211,8 @@ class MeshWarp:
         template_xy = self._template_coordinates(mesh - offset, viewmats, height, width)
         view = None if normals is None else viewmats
         appearance = self._appearance(skin, folds, self._light(source, crop_labels, template_xy), view)
-        scale = 4 if images.shape[1] < FINE_FIELD_BELOW else 2
         planes = torch.cat([skin + edges, appearance], 1)
-        flow, appearance = invert_field(planes, self._texels(template_xy), jacobian, scale, 4 // scale)
+        flow, appearance = invert_field(planes, self._texels(template_xy), jacobian, self._scale, 4 // self._scale)
         layers = source if coverage is None else torch.cat([source, coverage[inside][:, None]], 1)
         new_layers, new_labels = remap(layers, crop_labels, flow, appearance[:, :1], Label.HEAD, COLOUR)
         new_images = pin_eyeballs(
