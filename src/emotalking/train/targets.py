@@ -32,8 +32,9 @@ class GeneratorChoice:
 
 
 BATCH = 8
-"""Targets made in one call of the generator: on a GPU it costs the same for one frame as for eight, on a CPU (256 px)
-three quarters a frame."""
+"""Least targets made in one call of the generator: on a CPU (256 px) it costs three quarters a frame for eight."""
+GPU_BATCH, GPU_PIXELS = 32, 32 * 512 * 512
+"""Most targets of a call on a GPU, and most of their pixels: there a call is some 1,700 launches of any size."""
 
 
 class Draw(NamedTuple):
@@ -151,6 +152,9 @@ class EmotionalTargets:
         self._normals = normals
         self._soft_outline = soft_outline
         self._boxes = boxes
+        self._batch = BATCH
+        if data.device.type == "cuda":
+            self._batch = max(BATCH, min(GPU_BATCH, GPU_PIXELS // (data.size[0] * data.size[1])))
         # Without landmarks no expression can be given to a frame.
         found = torch.isfinite(data.points).flatten(1).all(1).cpu().numpy()
         self._share = emotion_share(data.conditions.viewmats.cpu().numpy())
@@ -172,10 +176,10 @@ class EmotionalTargets:
             self._refill(left=0)
         else:
             with torch.cuda.stream(self._side):
-                self._refill(left=BATCH // 2)
+                self._refill(left=self._batch // 2)
         drawn = self._drawn.pop(0)
         target, made = self._ready.pop(0)
-        self._taken = [] if len(self._drawn) % BATCH == 0 else [*self._taken, drawn]
+        self._taken = [] if len(self._drawn) % self._batch == 0 else [*self._taken, drawn]
         if self._side is not None:
             stream = torch.cuda.current_stream(self._data.device)
             if made is not None:
@@ -192,10 +196,11 @@ class EmotionalTargets:
         """
         if len(self._drawn) > len(self._ready):
             plans = self._taken + self._drawn
-            made = [one for begin in range(0, len(plans), BATCH) for one in self._make(plans[begin : begin + BATCH])]
+            batches = (plans[begin : begin + self._batch] for begin in range(0, len(plans), self._batch))
+            made = [one for batch in batches for one in self._make(batch)]
             self._ready = made[len(self._taken) :]
         if len(self._ready) <= left:
-            fresh = [self._choose() for _ in range(BATCH)]
+            fresh = [self._choose() for _ in range(self._batch)]
             self._drawn += fresh
             self._ready += self._make(fresh)
 
