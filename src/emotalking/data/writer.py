@@ -21,7 +21,8 @@ from emotalking.errors import InputError
 from emotalking.io.arrays import save_array
 from emotalking.io.audio import save_wav
 from emotalking.io.files import replacing, write_bytes
-from emotalking.io.images import encode_image, encode_palette
+from emotalking.io.images import encode_image
+from emotalking.ops.png import encode_png
 from emotalking.ops.regions import bounds
 
 JPEG_QUALITY = 98
@@ -42,11 +43,6 @@ def _jpeg(image: np.ndarray) -> bytes:
     return encode_image(image, ".jpg", JPEG_QUALITY, full_chroma=True)
 
 
-def _png(image: np.ndarray) -> bytes:
-    # Level 1 writes three times as fast as the default for files a few per cent larger.
-    return encode_image(image, ".png", 1)
-
-
 def write_original(root: Path, index: int, image: Image) -> None:
     """``ori_imgs/{index}.jpg``: the framed image of the clip, RGB, with its own background."""
     write_bytes(SubjectFiles(root).original(index), _jpeg(image))
@@ -64,7 +60,7 @@ def write_masks(root: Path, index: int, masks: Masks) -> None:
     The image has a palette of the six colours, which is read and written faster than RGB; readers make RGB of it.
     """
     files = SubjectFiles(root)
-    write_bytes(files.parsing(index), encode_palette(masks.to_stored(), LABEL_COLOURS))
+    write_bytes(files.parsing(index), encode_png(masks.to_stored(), LABEL_COLOURS))
     save_array(files.teeth(index), masks.teeth)
 
 
@@ -75,7 +71,7 @@ def write_target(root: Path, index: int, image: Image) -> None:
 
 def write_torso(root: Path, index: int, layer: UInt8[np.ndarray, "H W 4"]) -> None:
     """``torso_imgs/{index}.png``: torso and neck, straight (not premultiplied) RGBA."""
-    write_bytes(SubjectFiles(root).torso(index), _png(layer))
+    write_bytes(SubjectFiles(root).torso(index), encode_png(layer))
 
 
 def write_background(root: Path, image: Image) -> None:
@@ -169,7 +165,7 @@ def write_normals(root: Path, index: int, normals: Float[np.ndarray, "H W 3"]) -
     window = bounds(shown)
     levels = cv2.convertScaleAbs(normals[window], alpha=127.5, beta=127.5)
     colours[window] = levels * shown[window][..., None]
-    write_bytes(SubjectFiles(root).normals(index), _png(colours))
+    write_bytes(SubjectFiles(root).normals(index), encode_png(colours))
 
 
 def write_landmarks(
