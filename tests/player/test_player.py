@@ -163,3 +163,13 @@ def test_the_gate_follows_the_sound(avatar) -> None:
     avatar.closes_lips = False
     list(Player(avatar).frames(sound))
     assert all(call["speech"] is None for call in avatar.calls)
+
+
+def test_features_of_another_recording_are_refused(avatar) -> None:
+    speech = Performance.generate(3.0, seed=5).waveform
+    rows = Player(avatar).audio_features(speech).features.frames(np.arange(75), 25)
+    with pytest.raises(InputError, match=r"features last 2\.0 s and the sound 3\.0 s"):
+        Player(avatar).audio_features(speech, FrameFeatures(rows[:50], 25.0))
+    with pytest.raises(InputError, match="give features of this one"):
+        Player(avatar).audio_features(speech[:32000], FrameFeatures(rows, 25.0))
+    Player(avatar).audio_features(speech, FrameFeatures(rows, 25.0), seconds=1.0)

@@ -15,7 +15,7 @@ from torch import Tensor
 from emotalking.audio.accents import Accents
 from emotalking.audio.features import feature_track
 from emotalking.audio.tracks import FeatureTrack
-from emotalking.audio.vad import VoiceActivity, voice_activity
+from emotalking.audio.vad import STEP_S, VoiceActivity, voice_activity
 from emotalking.errors import InputError
 from emotalking.io.audio import iter_audio
 from emotalking.models.compositor import Conditions
@@ -45,6 +45,8 @@ Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | AudioTrack
 
 _CONTEXT_S = 60.0
 """Sound behind the last frame that is listened to: features see up to 22 s of it, levels and noise more."""
+_APART_S = 0.5
+"""Seconds by which a sound and another program's features of it may differ in length."""
 _DECODERS = 4
 """Threads that decode torso layers ahead of the renderer."""
 
@@ -112,7 +114,12 @@ class Player:
         activity = voice_activity(sound())
         if features is not None:
             # The file has not been read yet, and its errors must be raised before the first frame.
-            activity.finish()
+            heard_s = len(activity.speaking) * STEP_S
+            told_s = features.num_frames(self.avatar.fps) / float(self.avatar.fps)
+            if told_s < heard_s - _APART_S or (longest_s is None and told_s > heard_s + _APART_S):
+                raise InputError(
+                    f"the audio features last {told_s:.1f} s and the sound {heard_s:.1f} s: give features of this one."
+                )
         return AudioTrack(track, activity, sound)
 
     def num_frames(self, track: AudioTrack, seconds: float | None = None) -> int:
