@@ -72,6 +72,19 @@ def test_one_thread_equals_many(random_scene, gradients) -> None:
     assert_same(many, one, 1e-5)  # only the order of the sums over tiles differs
 
 
+@pytest.mark.parametrize("output", ["features", "alpha", "depth"])
+def test_outputs_that_nothing_learns_from(random_scene, output) -> None:
+    grads = {}
+    for backend, dtype in (("cpu", torch.float32), ("reference", torch.float64)):
+        scene = random_scene(dtype=dtype)
+        leaves = [scene[name].requires_grad_() for name in ("means", "quats", "scales", "opacities", "features")]
+        value = getattr(rasterize(**scene, backend=backend), output)
+        slopes = torch.linspace(-1, 1, value.numel(), dtype=dtype).reshape(value.shape)
+        made = torch.autograd.grad(value, leaves, slopes, allow_unused=True, materialize_grads=True)
+        grads[backend] = dict(enumerate(made))
+    assert_same(grads["cpu"], grads["reference"], 2e-5)
+
+
 def test_graph_can_be_walked_twice(random_scene) -> None:
     scene = random_scene(count=20)
     means = scene["means"].requires_grad_()

@@ -1,9 +1,9 @@
 // Gaussian splatting on the CPU. The meaning is that of ops/reference/rasterize.py.
 //
-// Project all Gaussians, sort the visible ones by depth once, file them into tiles as wide as a vector register, and
-// blend tile by tile: one vector is a row of the tile. The backward pass walks front to back too: with
-// total = sum over outputs of value * gradient, what lies behind Gaussian i is total minus the prefix up to i, so no
-// division restores the transmittance.
+// Project all Gaussians, sort the visible ones by depth once, file them into tiles, and blend tile by tile in blocks of
+// COLUMNS x LINES pixels, one a vector. The backward pass walks front to back too: with total = sum over outputs of
+// value * gradient, what lies behind Gaussian i is total minus the prefix up to i, so no division restores the
+// transmittance.
 #include "simd.h"
 
 #include "projection.h"
@@ -12,16 +12,18 @@
 
 namespace {
 
-constexpr int ROWS = 16;  // tile height
+constexpr int TILE = 16, ACROSS = TILE / COLUMNS, DOWN = TILE / LINES;  // side of a tile; its blocks
 constexpr float LOG2E = 1.4426950408889634f;
 enum { X, Y, A, B, C, LOG2_OPACITY, Z, HEAD };  // a record's fields; the features follow
-enum { S, SX, SY, SXX, SXY, SYY, SZ, SUMS };    // a gradient record's fields; the features' follow
+enum { S, SX, SY, SXX, SXY, SYY, SUMS };        // a gradient record's fields; the outputs' follow
+
+struct Box { int16_t x0, x1, y0, y1; };  // pixels
 
 struct State {  // what the backward pass needs of the forward pass for one image
     std::vector<Seen> seen;              // by Gaussian
     std::vector<int32_t> order;          // visible Gaussians, front to back
     std::vector<float> records;          // by place in `order`, `stride` floats each
-    std::vector<int16_t> spans;          // by place in `order`: first and last+1 row that it can touch
+    std::vector<Box> boxes;              // by place in `order`: what it can touch
     std::vector<int32_t> tile_start, tile_items;
     int stride = 0, tiles_x = 0, tiles_y = 0;
 };
@@ -67,10 +69,9 @@ void prepare(const float *means, const float *quats, const float *scales, const 
     sort_by_depth(items);
 
     const int64_t visible = int64_t(items.size());
-    state.stride = HEAD + padded, state.tiles_x = (s.width + W - 1) / W, state.tiles_y = (s.height + ROWS - 1) / ROWS;
-    state.order.resize(visible), state.records.assign(visible * state.stride, 0.f), state.spans.resize(2 * visible);
-    struct Box { int16_t x0, x1, y0, y1; };
-    std::vector<Box> boxes(visible);
+    state.stride = HEAD + padded, state.tiles_x = (s.width + TILE - 1) / TILE, state.tiles_y = (s.height + TILE - 1) / TILE;
+    state.order.resize(visible), state.records.assign(visible * state.stride, 0.f), state.boxes.resize(visible);
+    std::vector<Box> tiles(visible);
     parallel(visible, 4096, s.threads, [&](int64_t begin, int64_t end, int) {
         for (int64_t k = begin; k < end; ++k) {
             const int32_t id = state.order[k] = items[k].id;
@@ -85,21 +86,21 @@ void prepare(const float *means, const float *quats, const float *scales, const 
             const float ex = g.extent_x + 0.01f, ey = g.extent_y + 0.01f;
             const int16_t x0 = clip(std::ceil(g.x - ex - 0.5f), s.width), x1 = clip(std::floor(g.x + ex + 0.5f), s.width);
             const int16_t y0 = clip(std::ceil(g.y - ey - 0.5f), s.height), y1 = clip(std::floor(g.y + ey + 0.5f), s.height);
-            state.spans[2 * k] = y0, state.spans[2 * k + 1] = y1;
+            state.boxes[k] = {x0, x1, y0, y1};
             const bool empty = x0 >= x1 || y0 >= y1;
-            boxes[k] = empty ? Box{0, 0, 0, 0}
-                             : Box{int16_t(x0 / W), int16_t((x1 - 1) / W + 1), int16_t(y0 / ROWS), int16_t((y1 - 1) / ROWS + 1)};
+            auto end = [](int16_t edge) { return int16_t((edge - 1) / TILE + 1); };
+            tiles[k] = empty ? Box{0, 0, 0, 0} : Box{int16_t(x0 / TILE), end(x1), int16_t(y0 / TILE), end(y1)};
         }
     });
     state.tile_start.assign(state.tiles_x * state.tiles_y + 1, 0);
-    for (const Box &box : boxes)
+    for (const Box &box : tiles)
         for (int ty = box.y0; ty < box.y1; ++ty)
             for (int tx = box.x0; tx < box.x1; ++tx) ++state.tile_start[ty * state.tiles_x + tx + 1];
     for (size_t i = 1; i < state.tile_start.size(); ++i) state.tile_start[i] += state.tile_start[i - 1];
     state.tile_items.resize(state.tile_start.back());
     std::vector<int32_t> next(state.tile_start.begin(), state.tile_start.end() - 1);
     for (int64_t k = 0; k < visible; ++k) {
-        const Box &box = boxes[k];
+        const Box &box = tiles[k];
         for (int ty = box.y0; ty < box.y1; ++ty)
             for (int tx = box.x0; tx < box.x1; ++tx) state.tile_items[next[ty * state.tiles_x + tx]++] = int32_t(k);
     }
@@ -110,42 +111,68 @@ struct Tile {  // where a tile lies and which Gaussians touch it
     const int32_t *begin, *end;
 
     Tile(const State &state, const Settings &s, int64_t index) {
-        x0 = int(index % state.tiles_x) * W, y0 = int(index / state.tiles_x) * ROWS;
-        columns = std::min(W, s.width - x0), rows = std::min(ROWS, s.height - y0);
+        x0 = int(index % state.tiles_x) * TILE, y0 = int(index / state.tiles_x) * TILE;
+        columns = std::min(TILE, s.width - x0), rows = std::min(TILE, s.height - y0);
         begin = state.tile_items.data() + state.tile_start[index];
         end = state.tile_items.data() + state.tile_start[index + 1];
+    }
+    // body(block's row and column in the tile, first lane, first pixel of the image, how many) for the lines of its blocks.
+    template <class Body>
+    void each_line(const Settings &s, Body body) const {
+        for (int y = 0; y < rows; ++y)
+            for (int x = 0; x < columns; x += COLUMNS)
+                body(y / LINES, x / COLUMNS, y % LINES * COLUMNS, int64_t(y0 + y) * s.width + x0 + x,
+                     std::min(COLUMNS, columns - x));
+    }
+};
+
+inline float *lanes(vf &of) { return reinterpret_cast<float *>(&of); }
+
+struct Reach {  // blocks of a tile that a Gaussian can touch: columns i, rows j
+    int i0, i1, j0, j1;
+
+    Reach(const Box &box, const Tile &tile) {
+        i0 = std::max(box.x0 - tile.x0, 0) / COLUMNS, i1 = (std::min(box.x1 - tile.x0, TILE) - 1) / COLUMNS;
+        j0 = std::max(box.y0 - tile.y0, 0) / LINES, j1 = (std::min(box.y1 - tile.y0, TILE) - 1) / LINES;
+    }
+};
+
+struct Centres {  // of the pixels of a tile
+    vf x[ACROSS], y[DOWN];
+
+    explicit Centres(const Tile &tile) {
+        for (int i = 0; i < W; ++i) {
+            for (int a = 0; a < ACROSS; ++a) x[a][i] = float(tile.x0 + a * COLUMNS + i % COLUMNS) + 0.5f;
+            for (int d = 0; d < DOWN; ++d) y[d][i] = float(tile.y0 + d * LINES + i / COLUMNS) + 0.5f;
+        }
     }
 };
 
 // Blending state of a tile. `live` is the transmittance while a pixel still blends, 0 once it has stopped.
 struct Light {
-    vf live[ROWS], left[ROWS];
+    vf live[DOWN][ACROSS] = {}, left[DOWN][ACROSS];
 
-    explicit Light(const Tile &tile) {
-        const vf lanes = lane_index();
-        for (int y = 0; y < ROWS; ++y) {
-            live[y] = lanes < splat(float(tile.columns)) ? splat(y < tile.rows ? 1.f : 0.f) : vf{};
-            left[y] = splat(1.f);
-        }
+    Light(const Tile &tile, const Settings &s) {
+        tile.each_line(s, [&](int j, int i, int lane, int64_t, int used) {
+            std::fill_n(lanes(live[j][i]) + lane, used, 1.f);
+        });
+        for (auto &row : left)
+            for (vf &each : row) each = splat(1.f);
     }
     bool dark() const {
         vf most = vf{};
-        for (int y = 0; y < ROWS; ++y) most += live[y];
+        for (const auto &row : live)
+            for (const vf &each : row) most += each;
         return !any(most > vf{});
     }
 };
 
-// The rows of a tile that Gaussian k can touch.
-static inline void rows_of(const State &state, const Tile &tile, int32_t k, int &y0, int &y1) {
-    y0 = std::max(int(state.spans[2 * k]) - tile.y0, 0), y1 = std::min(int(state.spans[2 * k + 1]) - tile.y0, tile.rows);
-}
-
 template <int D>
 void blend_tile(const State &state, const Settings &s, const Tile &tile, const float *background, float *image,
                 float *alpha_out, float *depth_out) {
-    vf sums[ROWS][D + 1] = {};
-    Light light(tile);
-    const vf columns = lane_index() + (tile.x0 + 0.5f);
+    vf sums[DOWN][ACROSS][D + 1] = {};
+    Light light(tile, s);
+    const Centres centres(tile);
     const vf top = splat(s.max_alpha), faint = splat(s.min_alpha), stop = splat(s.min_transmittance);
     int since_check = 0;
     for (const int32_t *item = tile.begin; item != tile.end; ++item) {
@@ -154,52 +181,61 @@ void blend_tile(const State &state, const Settings &s, const Tile &tile, const f
             if (light.dark()) break;
         }
         const float *r = &state.records[int64_t(*item) * state.stride];
-        int y0, y1;
-        rows_of(state, tile, *item, y0, y1);
-        const vf dx = r[X] - columns, base = r[A] * dx * dx + r[LOG2_OPACITY], slope = r[B] * dx;
-        for (int y = y0; y < y1; ++y) {
-            const float dy = r[Y] - (tile.y0 + y + 0.5f);
-            const vf alpha = min(exp2_fast(base + dy * (slope + r[C] * dy)), top);
-            const vf live = light.live[y], after = live * (1.f - alpha);
-            const vi seen = alpha >= faint, kept = seen & (after > stop);
-            light.live[y] = seen ? (kept ? after : vf{}) : live;
-            light.left[y] = kept ? after : light.left[y];
-            const vf weight = kept ? alpha * live : vf{};
-            for (int d = 0; d <= D; ++d) sums[y][d] += weight * r[Z + d];
+        const Reach reach(state.boxes[*item], tile);
+        for (int i = reach.i0; i <= reach.i1; ++i) {
+            const vf dx = r[X] - centres.x[i], base = r[A] * dx * dx + r[LOG2_OPACITY], slope = r[B] * dx;
+            for (int j = reach.j0; j <= reach.j1; ++j) {
+                const vf dy = r[Y] - centres.y[j];
+                const vf alpha = min(exp2_fast(base + dy * (slope + r[C] * dy)), top);
+                vf &live = light.live[j][i], &left = light.left[j][i];
+                const vf after = live * (1.f - alpha);
+                const vi seen = alpha >= faint, kept = seen & (after > stop);
+                const vf weight = kept ? alpha * live : vf{};
+                live = seen ? (kept ? after : vf{}) : live;
+                left = kept ? after : left;
+                for (int d = 0; d <= D; ++d) sums[j][i][d] += weight * r[Z + d];
+            }
         }
     }
-    for (int y = 0; y < tile.rows; ++y) {
-        const int64_t pixel = int64_t(tile.y0 + y) * s.width + tile.x0;
-        for (int x = 0; x < tile.columns; ++x) {
-            const float left = light.left[y][x];
-            alpha_out[pixel + x] = 1.f - left, depth_out[pixel + x] = sums[y][0][x];
-            for (int d = 0; d < s.channels; ++d)
-                image[(pixel + x) * s.channels + d] = sums[y][d + 1][x] + (background ? left * background[d] : 0.f);
+    tile.each_line(s, [&](int j, int i, int lane, int64_t pixel, int used) {
+        const float *left = lanes(light.left[j][i]) + lane;
+        std::copy_n(lanes(sums[j][i][0]) + lane, used, depth_out + pixel);
+        for (int x = 0; x < used; ++x) alpha_out[pixel + x] = 1.f - left[x];
+        for (int d = 0; d < s.channels; ++d) {
+            const float *from = lanes(sums[j][i][d + 1]) + lane, behind = background ? background[d] : 0.f;
+            float *to = image + pixel * s.channels + d;
+            for (int x = 0; x < used; ++x) to[x * s.channels] = from[x] + left[x] * behind;
         }
-    }
+    });
 }
 
 struct Outputs { const float *image, *alpha, *depth; };
 
+constexpr int sums_width(int values) { return (SUMS + values + 3) / 4 * 4; }
+
+// D: at least the channels, and one more where depth has a gradient; it is the first value then.
 template <int D>
 void blend_tile_backward(const State &state, const Settings &s, const Tile &tile, const Outputs &out, const Outputs &grad,
                          float *sums) {
-    vf g[ROWS][D + 1], g_alpha[ROWS], behind[ROWS];  // g: of depth, then of the features
-    std::memset(g, 0, sizeof g), std::memset(g_alpha, 0, sizeof g_alpha), std::memset(behind, 0, sizeof behind);
-    for (int y = 0; y < tile.rows; ++y)
-        for (int x = 0; x < tile.columns; ++x) {
-            const int64_t pixel = int64_t(tile.y0 + y) * s.width + tile.x0 + x;
-            g_alpha[y][x] = grad.alpha[pixel], g[y][0][x] = grad.depth[pixel];
-            float total = grad.alpha[pixel] * out.alpha[pixel] + grad.depth[pixel] * out.depth[pixel];
-            for (int d = 0; d < s.channels; ++d) {
-                const float value = grad.image[pixel * s.channels + d];
-                g[y][d + 1][x] = value;
-                if (d < s.channels - s.num_detached) total += value * out.image[pixel * s.channels + d];
-            }
-            behind[y][x] = total;
+    constexpr int WIDTH = sums_width(D);
+    const int deep = grad.depth ? 1 : 0, felt_to = deep + s.channels - s.num_detached;
+    vf g[DOWN][ACROSS][D] = {}, g_alpha[DOWN][ACROSS] = {}, behind[DOWN][ACROSS] = {};
+    tile.each_line(s, [&](int j, int i, int lane, int64_t pixel, int used) {
+        // The gradient of one output to its lanes, and its part of the total.
+        auto take = [&](const float *gradient, const float *value, int step, vf &to, bool felt) {
+            float *into = lanes(to) + lane, *total = lanes(behind[j][i]) + lane;
+            for (int x = 0; x < used; ++x) into[x] = gradient[x * step];
+            for (int x = 0; felt && x < used; ++x) total[x] += gradient[x * step] * value[x * step];
+        };
+        take(grad.alpha + pixel, out.alpha + pixel, 1, g_alpha[j][i], true);
+        if (deep) take(grad.depth + pixel, out.depth + pixel, 1, g[j][i][0], true);
+        for (int d = 0; d < s.channels; ++d) {
+            const int64_t at = pixel * s.channels + d;
+            take(grad.image + at, out.image + at, s.channels, g[j][i][deep + d], deep + d < felt_to);
         }
-    Light light(tile);
-    const vf columns = lane_index() + (tile.x0 + 0.5f);
+    });
+    Light light(tile, s);
+    const Centres centres(tile);
     const vf top = splat(s.max_alpha), faint = splat(s.min_alpha), stop = splat(s.min_transmittance);
     int since_check = 0;
     for (const int32_t *item = tile.begin; item != tile.end; ++item) {
@@ -208,42 +244,39 @@ void blend_tile_backward(const State &state, const Settings &s, const Tile &tile
             if (light.dark()) break;
         }
         const float *r = &state.records[int64_t(*item) * state.stride];
-        int y0, y1;
-        rows_of(state, tile, *item, y0, y1);
-        const vf dx = r[X] - columns, base = r[A] * dx * dx + r[LOG2_OPACITY], slope = r[B] * dx;
-        vf p0 = vf{}, p1 = vf{}, p2 = vf{}, values[D + 1] = {};
-        const float *felt = r + Z;  // what geometry learns from: detached channels are as good as black
-        float dimmed[D + 1];
-        if (s.num_detached) {
-            for (int d = 0; d <= D; ++d) dimmed[d] = d <= s.channels - s.num_detached ? r[Z + d] : 0.f;
-            felt = dimmed;
-        }
-        for (int y = y0; y < y1; ++y) {
-            const float dy = r[Y] - (tile.y0 + y + 0.5f);
-            const vf raw = exp2_fast(base + dy * (slope + r[C] * dy)), alpha = min(raw, top);
-            const vf live = light.live[y], through = 1.f - alpha, after = live * through;
-            const vi seen = alpha >= faint, kept = seen & (after > stop);
-            light.live[y] = seen ? (kept ? after : vf{}) : live;
-            const vf weight = kept ? alpha * live : vf{};
-            vf worth = g_alpha[y];
-            for (int d = 0; d <= D; ++d) {
-                worth += g[y][d] * felt[d];
-                values[d] += weight * g[y][d];
+        const Reach reach(state.boxes[*item], tile);
+        vf all[WIDTH] = {};
+        float felt[D];  // what geometry learns from: detached channels are as good as black
+        for (int d = 0; d < D; ++d) felt[d] = d < felt_to ? r[HEAD - deep + d] : 0.f;
+        for (int i = reach.i0; i <= reach.i1; ++i) {
+            const vf dx = r[X] - centres.x[i], base = r[A] * dx * dx + r[LOG2_OPACITY], slope = r[B] * dx;
+            vf p0 = vf{}, p1 = vf{};
+            for (int j = reach.j0; j <= reach.j1; ++j) {
+                const vf dy = r[Y] - centres.y[j];
+                const vf raw = exp2_fast(base + dy * (slope + r[C] * dy)), alpha = min(raw, top);
+                vf &live = light.live[j][i];
+                const vf through = 1.f - alpha, after = live * through;
+                const vi seen = alpha >= faint, kept = seen & (after > stop);
+                const vf weight = kept ? alpha * live : vf{};
+                live = seen ? (kept ? after : vf{}) : live;
+                vf worth = g_alpha[j][i];
+                for (int d = 0; d < D; ++d) {
+                    worth += g[j][i][d] * felt[d];
+                    all[SUMS + d] += weight * g[j][i][d];
+                }
+                worth *= weight;
+                behind[j][i] -= worth;
+                // d loss / d (log alpha); the clamp at max_alpha passes none.
+                const vf d_power = (kept & (raw <= top)) ? worth - behind[j][i] * (alpha * inverse(through)) : vf{};
+                p0 += d_power, p1 += d_power * dy, all[SYY] += d_power * (dy * dy);
             }
-            worth *= weight;
-            behind[y] -= worth;
-            // d loss / d (log alpha); the clamp at max_alpha passes none.
-            const vf d_power = (kept & (raw <= top)) ? worth - behind[y] * alpha / through : vf{};
-            p0 += d_power, p1 += d_power * dy, p2 += d_power * (dy * dy);
+            all[S] += p0, all[SX] += p0 * dx, all[SY] += p1, all[SXX] += p0 * dx * dx, all[SXY] += p1 * dx;
         }
-        float *into = sums + int64_t(*item) * (SUMS + D);
-        into[S] += sum(p0), into[SX] += sum(p0 * dx), into[SY] += sum(p1);
-        into[SXX] += sum(p0 * dx * dx), into[SXY] += sum(p1 * dx), into[SYY] += sum(p2);
-        for (int d = 0; d <= D; ++d) into[SZ + d] += sum(values[d]);
+        for (int d = 0; d < WIDTH; d += 4) add_sums(all + d, sums + int64_t(*item) * WIDTH + d);
     }
 }
 
-// Call body with the smallest compiled channel count that holds `channels`.
+// Call body with the smallest compiled count that holds `channels`.
 template <class Body>
 void with_channels(int channels, Body body) {
     if (channels <= 1) body(std::integral_constant<int, 1>());
@@ -252,7 +285,7 @@ void with_channels(int channels, Body body) {
     else if (channels <= 6) body(std::integral_constant<int, 6>());
     else if (channels <= 8) body(std::integral_constant<int, 8>());
     else if (channels <= 12) body(std::integral_constant<int, 12>());
-    else body(std::integral_constant<int, 16>());
+    else body(std::integral_constant<int, 17>());  // 16, and depth
 }
 
 }  // namespace
@@ -280,7 +313,8 @@ void *rasterize_forward(const Settings *settings, const float *means, const floa
 
 void rasterize_free(void *state) { delete static_cast<State *>(state); }
 
-// Gradients of one image. d_means, d_quats, d_scales, d_opacities and d_features are added to; d_probe is written.
+// Gradients of one image; g_depth may be null. d_means, d_quats, d_scales, d_opacities and d_features are added to;
+// d_probe is written.
 void rasterize_backward(const Settings *settings, void *kept, const float *means, const float *quats, const float *scales,
                         const float *opacities, const float *viewmat, const float *K, const float *image,
                         const float *alpha, const float *depth, const float *g_image, const float *g_alpha,
@@ -290,8 +324,9 @@ void rasterize_backward(const Settings *settings, void *kept, const float *means
     const State &state = *static_cast<const State *>(kept);
     const Camera cam(viewmat, K, s);
     const int64_t visible = int64_t(state.order.size());
-    with_channels(s.channels, [&](auto channels) {
-        constexpr int D = decltype(channels)::value, WIDTH = SUMS + D;
+    const int deep = g_depth ? 1 : 0;
+    with_channels(s.channels + deep, [&](auto values) {
+        constexpr int D = decltype(values)::value, WIDTH = sums_width(D);
         std::vector<std::vector<float>> sums(std::max(s.threads, 1));  // one buffer a thread: no atomics
         parallel(int64_t(state.tiles_x) * state.tiles_y, 4, s.threads, [&](int64_t begin, int64_t end, int thread) {
             if (sums[thread].empty()) sums[thread].assign(visible * WIDTH, 0.f);
@@ -307,10 +342,10 @@ void rasterize_backward(const Settings *settings, void *kept, const float *means
                         for (int i = 0; i < WIDTH; ++i) t[i] += part[k * WIDTH + i];
                 const int64_t id = state.order[k];
                 const Seen &g = state.seen[id];
-                const ScreenGrad screen = {-(g.a * t[SX] + g.b * t[SY]), -(g.b * t[SX] + g.c * t[SY]), t[SZ],
-                                           -0.5f * t[SXX], -t[SXY], -0.5f * t[SYY]};
+                const ScreenGrad screen = {-(g.a * t[SX] + g.b * t[SY]), -(g.b * t[SX] + g.c * t[SY]),
+                                           deep ? t[SUMS] : 0.f, -0.5f * t[SXX], -t[SXY], -0.5f * t[SYY]};
                 d_opacities[id] += t[S] / opacities[id];
-                for (int d = 0; d < s.channels; ++d) d_features[id * s.channels + d] += t[SUMS + d];
+                for (int d = 0; d < s.channels; ++d) d_features[id * s.channels + d] += t[SUMS + deep + d];
                 if (d_probe) d_probe[2 * id] = screen.x, d_probe[2 * id + 1] = screen.y;
                 project_backward(means + 3 * id, quats + 4 * id, scales + 3 * id, cam, g, screen, d_means + 3 * id,
                                  d_quats + 4 * id, d_scales + 3 * id);

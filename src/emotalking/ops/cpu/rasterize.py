@@ -84,24 +84,27 @@ class _Rasterize(torch.autograd.Function):
         ctx.feature_shape = features.shape
         ctx.has_probe = probe is not None
         ctx.mark_non_differentiable(radii)
+        ctx.set_materialize_grads(False)
         return image, alpha, depth, radii
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g_image: Tensor, g_alpha: Tensor, g_depth: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, g_image: Tensor | None, g_alpha: Tensor | None, g_depth: Tensor | None, _: None
+    ) -> tuple[Tensor | None, ...]:
         means, quats, scales, opacities, background, viewmats, Ks, image, alpha, depth = ctx.saved_tensors
         batch, cameras = viewmats.shape[:2]
-        g_image = g_image.contiguous()
-        g_alpha = g_alpha.contiguous()
-        g_depth = g_depth.contiguous()
+        g_image = torch.zeros_like(image) if g_image is None else g_image.contiguous()
+        g_alpha = torch.zeros_like(alpha) if g_alpha is None else g_alpha.contiguous()
+        g_depth = None if g_depth is None else g_depth.contiguous()
         grads = [torch.zeros_like(tensor) for tensor in (means, quats, scales, opacities)]
         grads.append(means.new_zeros(ctx.feature_shape))
         d_probe = means.new_zeros(batch, cameras, means.shape[1], 2) if ctx.has_probe else None
         for state, (b, c) in zip(ctx.states, product(range(batch), range(cameras)), strict=True):
             tensors = (
                 means[b], quats[b], scales[b], opacities[b], viewmats[b, c], Ks[b, c], image[b, c], alpha[b, c],
-                depth[b, c], g_image[b, c], g_alpha[b, c], g_depth[b, c], *(grad[b] for grad in grads),
-                None if d_probe is None else d_probe[b, c],
+                depth[b, c], g_image[b, c], g_alpha[b, c], None if g_depth is None else g_depth[b, c],
+                *(grad[b] for grad in grads), None if d_probe is None else d_probe[b, c],
             )  # fmt: skip
             library().rasterize_backward(ctx.settings, state.pointer, *map(_address, tensors))
         d_background = None

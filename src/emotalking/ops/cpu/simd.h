@@ -22,6 +22,15 @@ constexpr int W = 4;
 // GCC/Clang vector extensions: arithmetic, comparison and ?: work lane by lane. A comparison gives -1 or 0 per lane.
 typedef float vf __attribute__((vector_size(W * sizeof(float))));
 typedef int32_t vi __attribute__((vector_size(W * sizeof(int32_t))));
+typedef float quarter __attribute__((vector_size(16)));  // of a vector of 16
+
+// A vector of pixels is a block of COLUMNS x LINES, so that small Gaussians fill it.
+#if defined(__AVX__)
+constexpr int COLUMNS = 8;
+#else
+constexpr int COLUMNS = 4;
+#endif
+constexpr int LINES = W / COLUMNS;
 
 static inline vf splat(float x) { return vf{} + x; }
 static inline vf load(const float *p) {
@@ -54,7 +63,6 @@ static inline float sum(vf v) {
     a += b;
     float total = 0;
     if constexpr (W / 2 > 4) {
-        typedef float quarter __attribute__((vector_size(16)));
         quarter c, d;
         std::memcpy(&c, &a, sizeof c);
         std::memcpy(&d, reinterpret_cast<const char *>(&a) + sizeof c, sizeof d);
@@ -64,6 +72,33 @@ static inline float sum(vf v) {
         for (int i = 0; i < W / 2; ++i) total += a[i];
     }
     return total;
+}
+
+template <int... I>
+static inline quarter mixed(quarter a, quarter b) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, I...);
+#else
+    typedef int32_t places __attribute__((vector_size(16)));
+    return __builtin_shuffle(a, b, places{I...});
+#endif
+}
+
+// Add the sums of the lanes of four vectors to four floats, in the order of `sum`.
+static inline void add_sums(const vf *of, float *to) {
+    quarter part[4], total;
+    for (int n = 0; n < 4; ++n) {
+        quarter pieces[W / 4];
+        std::memcpy(pieces, of + n, sizeof(vf));
+        for (int count = W / 8; count; count /= 2)
+            for (int i = 0; i < count; ++i) pieces[i] += pieces[i + count];
+        part[n] = pieces[0];
+    }
+    std::memcpy(&total, to, sizeof total);
+    const quarter ab = mixed<0, 4, 1, 5>(part[0], part[1]) + mixed<2, 6, 3, 7>(part[0], part[1]);
+    const quarter cd = mixed<0, 4, 1, 5>(part[2], part[3]) + mixed<2, 6, 3, 7>(part[2], part[3]);
+    total += mixed<0, 1, 4, 5>(ab, cd) + mixed<2, 3, 6, 7>(ab, cd);
+    std::memcpy(to, &total, sizeof total);
 }
 
 static inline bool any(vi mask) {
@@ -108,6 +143,21 @@ static inline vf root(vf v) {
 #else
     for (int i = 0; i < W; ++i) v[i] = std::sqrt(v[i]);
     return v;
+#endif
+}
+
+// 1 / v of normal v, relative error below 2e-7: an estimate and Newton's steps, which overlap where divisions wait.
+static inline vf inverse(vf v) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    vf guess = (vf)_mm512_rcp14_ps((__m512)v);
+#elif defined(__AVX__)
+    vf guess = (vf)_mm256_rcp_ps((__m256)v);
+    guess += guess * (1.f - v * guess);
+#else
+    return 1.f / v;
+#endif
+#if defined(__AVX__)
+    return guess + guess * (1.f - v * guess);
 #endif
 }
 

@@ -11,13 +11,7 @@
 
 namespace {
 
-#if defined(__AVX__)
-constexpr int COLUMNS = 8;
-#else
-constexpr int COLUMNS = 4;
-#endif
-constexpr int LINES = W / COLUMNS, TILE = 16;
-constexpr int ACROSS = TILE / COLUMNS, DOWN = TILE / LINES;  // blocks of a tile
+constexpr int TILE = 16, ACROSS = TILE / COLUMNS, DOWN = TILE / LINES;  // side of a tile; its blocks
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr int LOOK = 2;  // of a Gaussian's constants: log2 of the opacity, half size in standard deviations; then colours
 
