@@ -7,6 +7,7 @@ goes to a file.
 import json
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def scan_clip(
     turn: int = 0,
     audio_track: int | None = None,
 ) -> ClipScan:
-    """Decode all frames once, and the sound once.
+    """Decode all frames once, and beside them the sound once.
 
     Args:
         clip: the clip.
@@ -150,20 +151,24 @@ def scan_clip(
     damage, conversions, sizes = Damage(), Conversions(), Counter[tuple[int, int]]()
     rows: list[tuple[float, float, float, float, float]] = []
     last: tuple[np.ndarray, np.ndarray] | None = None
-    for time, frame in decode_frames(clip, damage, accept, view=View(turn=turn), conversions=conversions):
-        sizes[frame.own_size] += 1
-        small = to_grey(frame, _WIDTH)
-        tiles = tile_classes(small)
-        change, leap = 0.0, float(last is not None)
-        if last is not None and last[0].shape == small.shape:
-            change, leap = float(np.sqrt(((small - last[0]) ** 2).mean())), tile_leap(last[1], tiles)
-        rows.append((time, change, float(small.mean()), float(small.std()), leap))
-        last = small, tiles
+    sound, samples = None, np.zeros(0, np.float32)
+    with ThreadPoolExecutor(1) as beside:
+        decoding: Future[tuple[SoundSpan | None, np.ndarray]] | None = None
+        for time, frame in decode_frames(clip, damage, accept, view=View(turn=turn), conversions=conversions):
+            if not rows and headers[0].has_audio:
+                decoding = beside.submit(decode_sound, clip, folder, time, audio_track)
+            sizes[frame.own_size] += 1
+            small = to_grey(frame, _WIDTH)
+            tiles = tile_classes(small)
+            change, leap = 0.0, float(last is not None)
+            if last is not None and last[0].shape == small.shape:
+                change, leap = float(np.sqrt(((small - last[0]) ** 2).mean())), tile_leap(last[1], tiles)
+            rows.append((time, change, float(small.mean()), float(small.std()), leap))
+            last = small, tiles
+        if decoding is not None:
+            sound, samples = decoding.result()
     times, change, brightness, contrast, leap = np.array(rows).T
     info = headers[0]
-    sound, samples = None, np.zeros(0, np.float32)
-    if info.has_audio:
-        sound, samples = decode_sound(clip, folder, float(times[0]), audio_track)
     shown = {"brightness": brightness, "contrast": contrast, "leap": leap}
     (width, height), _ = sizes.most_common(1)[0]
     clock = (times, change, damage, sound, (height, width), turn, conversions)

@@ -133,7 +133,7 @@ def scan_faces(
             if number in spread or number in close:
                 yield number, time, image, square
 
-    try:
+    def followed() -> Iterator[tuple[int, float, np.ndarray, np.ndarray | None]]:
         for part in batches(shown(), _TOGETHER):
             small = [_shrunk(image if square is None else square.apply(image)) for _, _, image, square in part]
             for (number, time, image, square), row in zip(part, provider.detect_many(small), strict=True):
@@ -142,9 +142,17 @@ def scan_faces(
                 out.spread.append(number in spread)
                 out.points.append(points)
                 if number in spread:
-                    _examine(out, number, image, points, hands)
-                if number in stills and number in spread:
-                    _keep_still(out, image, time - first)
+                    yield number, time, image, points
+
+    def look(index: int, item: tuple[int, float, np.ndarray, np.ndarray | None]) -> None:
+        number, time, image, points = item
+        _examine(out, number, image, points, hands if index % _HAND_EVERY == 0 else None)
+        if number in stills:
+            _keep_still(out, image, time - first)
+
+    try:
+        for _ in map_frames(followed(), look, shared=True, most=1):
+            pass
     finally:
         provider.close()
     return out
@@ -198,8 +206,10 @@ def _into_clip(points: np.ndarray, square: Framing | None, size: tuple[int, int]
     return points * (square.side / square.size) + np.array([square.left, square.top, 0.0], np.float32)
 
 
-def _examine(out: FaceScan, number: int, image: np.ndarray, points: np.ndarray | None, hands: HandFinder) -> None:
-    """Blur, blocks and hands in one frame with a face."""
+def _examine(
+    out: FaceScan, number: int, image: np.ndarray, points: np.ndarray | None, hands: HandFinder | None
+) -> None:
+    """Blur, blocks and, unless ``hands`` is None, hands in one frame with a face."""
     if points is None or out.layout is None:
         return
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -217,7 +227,7 @@ def _examine(out: FaceScan, number: int, image: np.ndarray, points: np.ndarray |
     out.lips[number] = appearance.lips_contrast(image, flat, out.layout)
     out.colour[number] = appearance.colour_spread(image)
     out.blockiness[number] = measures.blockiness(np.asarray(grey))
-    if sum(out.spread) % _HAND_EVERY == 1:
+    if hands is not None:
         small = _shrunk(image, _DETECT_SIDE)
         scale = image.shape[1] / small.shape[1]
         out.hands[number] = any(hand_before_face(hand * scale, oval) for hand in hands.find(small))
