@@ -57,7 +57,7 @@ def encode_torso(
 ) -> bytes:
     """One straight-alpha RGBA torso layer as WebP."""
     buffer = io.BytesIO()  # by Pillow: OpenCV keeps alpha without loss, which is a quarter of the bytes
-    Image.fromarray(image).save(buffer, "WEBP", quality=quality, alpha_quality=alpha_quality, method=6)
+    Image.fromarray(image).save(buffer, "WEBP", quality=quality, alpha_quality=alpha_quality, method=3)
     return buffer.getvalue()
 
 
