@@ -117,6 +117,20 @@ def test_moved_gaussians(kernels_on: str, count: int, frames: int, branch: str, 
         assert (error <= 2e-5 * moves + 1e-6).all(), (error / moves.clamp(min=1e-9)).tolist()
 
 
+@pytest.mark.parametrize("branch", ["separate", "combined", "none"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_deformed_gaussians_of_a_fixed_head(branch: str, device: str) -> None:
+    head = a_head(67, branch).to(device)
+    given = some_conditions(head, 2, device, feeling=branch != "none")
+    face, mouth = FixedHead(head).deformed(given.audio, given.aus, given.va, given.gaze)
+    truth = head.deform_emotional_face(given.audio, given.aus, given.va, gaze=given.gaze)
+    for ours, wanted in ((face, truth), (mouth, head.deform_mouth(given.audio))):
+        for name in ("means", "quats", "scales", "opacities"):
+            part = getattr(ours, name)
+            torch.testing.assert_close(part, getattr(wanted, name).expand_as(part), rtol=2e-5, atol=2e-6)
+        assert ours.means.is_contiguous() and not ours.offsets
+
+
 @pytest.mark.parametrize(("hidden", "keys", "emotion"), [(37, 5, (3, 5, 11)), (64, 54, None), (16, 0, (16, 20, 64))])
 def test_networks_of_other_sizes(kernels_on: str, hidden: int, keys: int, emotion: tuple[int, int, int] | None) -> None:
     """Widths are filled up to sixteens; points outside the planes, and scales above the softplus' threshold."""

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from emotalking.data import Subject
 from emotalking.models.compositor import Compositor
-from emotalking.models.motion import EmotionMotion
+from emotalking.models.fixed import FixedHead
+from emotalking.models.gaussians import Deformed
 from emotalking.train.context import Context
 from emotalking.train.densify import resize
 from emotalking.train.prune import blending_weights, drop_unseen
@@ -66,13 +67,17 @@ def test_unseen_gaussians_go_and_frames_stay(parts: Context) -> None:
 def test_what_only_an_emotion_shows_stays(parts: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     moved_aside(parts, slice(0, 20))
 
-    def forward(self: EmotionMotion, means: Tensor, va: Tensor) -> dict[str, Tensor]:
-        back = torch.where((means[..., :1] > FAR / 2) & (va[:, :1] < -0.5)[:, None], -FAR, 0.0)
-        still = torch.zeros_like(means)
-        d_means = torch.cat([back, still[..., :2]], -1)
-        return {"d_means": d_means, "d_quats": still[..., [0, 0, 0, 0]], "d_scales": still}
+    unmoved = FixedHead.deformed
 
-    monkeypatch.setattr(EmotionMotion, "forward", forward)
+    def deformed(
+        self: FixedHead, audio: Tensor, aus: Tensor, va: Tensor, gaze: Tensor | None
+    ) -> tuple[Deformed, Deformed]:
+        face, mouth = unmoved(self, audio, aus, va, gaze)
+        back = torch.where((face.means[..., :1] > FAR / 2) & (va[:, :1] < -0.5)[:, None], -FAR, 0.0)
+        face.means = torch.cat([face.means[..., :1] + back, face.means[..., 1:]], -1)
+        return face, mouth
+
+    monkeypatch.setattr(FixedHead, "deformed", deformed)
     before = parts.head.face.gaussians.means[:20].clone()
     drop_unseen(parts, 0.0)
     assert int(torch.isin(before[:, 1], parts.head.face.gaussians.means[:, 1]).sum()) >= 15

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.models.gaussians import Gaussians
+from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import TalkingHead
 from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, MouthMotion, weights_of
 from emotalking.models.skin import tint_maps, tones, tones_table
@@ -75,6 +75,20 @@ class FixedHead:
         return code[:, :0], code @ self._mouth_audio.T, None
 
     @torch.no_grad()
+    def deformed(
+        self,
+        audio_windows: Float[Tensor, "B 8 C S"],
+        aus: Float[Tensor, "B 6"],
+        va: Float[Tensor, "B 2"] | None = None,
+        gaze: Float[Tensor, "B 2"] | None = None,
+    ) -> tuple[Deformed, Deformed]:
+        """Gaussians of face and mouth, moved as :meth:`TalkingHead.deform_emotional_face` and
+        :meth:`TalkingHead.deform_mouth` do, without their offsets: for what trains behind frozen motion."""
+        face = move(self.face_branch, *self.face_codes(audio_windows, aus, va, None, gaze))
+        mouth = move(self.mouth_branch, *self.mouth_codes(audio_windows))
+        return _deformed(face, self.face_look), _deformed(mouth, self.mouth_look)
+
+    @torch.no_grad()
     def draw_face(
         self, codes: Codes, camera: Camera, va: Float[Tensor, "B 2"] | None = None
     ) -> Float[Tensor, "B H W 4"]:
@@ -89,6 +103,11 @@ class FixedHead:
     def draw_mouth(self, codes: Codes, camera: Camera) -> Float[Tensor, "B H W 4"]:
         """The same of the inside of the mouth, moved as by :meth:`TalkingHead.deform_mouth`."""
         return splat(*move(self.mouth_branch, *codes), self.mouth_look, *camera)
+
+
+def _deformed(moved: tuple[Tensor, Tensor, Tensor], look: Look) -> Deformed:
+    means, quats, scales = (part.contiguous() for part in moved)
+    return Deformed(means, quats, scales, look.opacities.expand(len(means), -1), {})
 
 
 def _look(gaussians: Gaussians) -> Look:

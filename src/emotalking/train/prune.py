@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emotalking.models.compositor import Conditions
+from emotalking.models.fixed import FixedHead
 from emotalking.models.gaussians import Gaussians
-from emotalking.models.head import TalkingHead
 from emotalking.ops.rasterize import rasterize
 from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
@@ -59,6 +59,7 @@ def blending_weights(context: Context) -> Weights:
     weights are those behind the face.
     """
     head, data = context.head, context.data
+    fixed = FixedHead(head)
     count = min(FRAMES, data.count)
     rows = torch.linspace(0, data.count - 1, count).round().long().to(data.device)
     most = {name: torch.zeros(getattr(head, name).gaussians.count, device=data.device) for name in ("face", "mouth")}
@@ -68,7 +69,7 @@ def blending_weights(context: Context) -> Weights:
         emotional = replace(recorded, va=_emotion(2 * number, data.device))
         turned = replace(recorded, viewmats=recorded.viewmats @ turn, va=_emotion(2 * number + 1, data.device))
         for conditions in (recorded, emotional, turned):
-            for name, weights in _weights(head, data, conditions).items():
+            for name, weights in _weights(fixed, data, conditions).items():
                 most[name] = torch.maximum(most[name], weights)
     return most
 
@@ -86,11 +87,9 @@ def _rotation(yaw: float, pitch: float) -> Float[Tensor, "4 4"]:
     return about_y @ about_x
 
 
-def _weights(head: TalkingHead, data: TrainingData, given: Conditions) -> Weights:
+def _weights(fixed: FixedHead, data: TrainingData, given: Conditions) -> Weights:
     """Of one frame. The gradient of a channel's sum with respect to a Gaussian's value is its weight in that sum."""
-    with torch.no_grad():
-        face = head.deform_emotional_face(given.audio, given.aus, given.va, gaze=given.gaze)
-        moved = {"face": face, "mouth": head.deform_mouth(given.audio)}
+    moved = dict(zip(("face", "mouth"), fixed.deformed(given.audio, given.aus, given.va, given.gaze), strict=True))
     values, front = {}, torch.ones((), device=data.device)
     total = torch.zeros((), device=data.device)
     for name, deformed in moved.items():

@@ -11,6 +11,7 @@ from torch.optim import Adam, Optimizer
 from emotalking.losses.l1_dssim import d_ssim, l1, l1_dssim_in_boxes
 from emotalking.models.audio import AudioEncoder
 from emotalking.models.compositor import Compositor, Conditions
+from emotalking.models.fixed import FixedHead
 from emotalking.models.head import TalkingHead
 from emotalking.train.context import Context
 from emotalking.train.data import TrainingData, lip_window
@@ -30,6 +31,8 @@ class FinetuneStage(Stage):
         super().__init__(context, self.settings.iterations)
         self.sampler = FrameSampler(context.data.count, context.generator)
         self._growth = {"grown": 0, "pruned": 0}
+        self._fixed: FixedHead | None = None
+        """Its geometry and networks, once its weights are loaded."""
         self._train_colours()
 
     def _train_colours(self) -> None:
@@ -49,6 +52,7 @@ class FinetuneStage(Stage):
         """Remove the Gaussians that hardly show; what little they gave is learned again by the others."""
         if self.settings.prune:
             self._growth["pruned"] = sum(drop_unseen(self.context, self.settings.prune).values())
+            self._fixed = None
             self._train_colours()
 
     def growth(self) -> dict[str, int]:
@@ -68,8 +72,9 @@ class FinetuneStage(Stage):
         data, head, losses = self.context.data, self.context.head, self.settings.losses
         conditions = data.conditions.at(inputs.frame)
         with torch.no_grad():
-            face = head.deform_emotional_face(conditions.audio, conditions.aus, conditions.va, gaze=conditions.gaze)
-            mouth = head.deform_mouth(conditions.audio)
+            if self._fixed is None:
+                self._fixed = FixedHead(head)
+            face, mouth = self._fixed.deformed(conditions.audio, conditions.aus, conditions.va, conditions.gaze)
             corrections = self.context.corrections
             if corrections is not None:
                 coefficients = corrections.coefficients(inputs.frame)
