@@ -1,5 +1,6 @@
 """LPIPS: its properties with random weights, and the reference package's value with the real ones."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,26 @@ def test_gradients_flow_to_the_picture_only(distance: Lpips) -> None:
     black = torch.zeros(1, 35, 40, 3, requires_grad=True)
     distance(black, torch.zeros(1, 35, 40, 3)).sum().backward()
     assert black.grad is not None and torch.isfinite(black.grad).all()
+
+
+def test_values_and_gradients_are_those_of_the_formula(distance: Lpips) -> None:
+    """Of both pictures; black ones have features of length zero."""
+    exact = deepcopy(distance).double()
+    mixed = torch.cat([pictures(1), torch.zeros(1, 35, 40, 3)])
+    a, b = (each.double().requires_grad_() for each in (mixed, pictures(2)))
+    slopes = torch.tensor([1.0, -0.3], dtype=torch.float64)
+    units = []
+    for image in (a, b):
+        taps = exact.classifier((image.permute(0, 3, 1, 2) * 2 - 1 - exact.shift) / exact.scale)
+        units.append([tap / (torch.linalg.vector_norm(tap, dim=1, keepdim=True) + 1e-10) for tap in taps])
+    weights = [weight.flatten() for weight in exact.heads.parameters()]
+    parts = zip(*units, weights, strict=True)
+    plain = sum(((one - two) ** 2 * w[:, None, None]).sum(1).mean((1, 2)) for one, two, w in parts)
+    assert isinstance(plain, torch.Tensor)
+    wanted = torch.autograd.grad(plain, (a, b), slopes)
+    value = exact(a, b)
+    torch.testing.assert_close(value, plain)
+    torch.testing.assert_close(torch.autograd.grad(value, (a, b), slopes), wanted)
 
 
 def test_a_backbone_of_another_kind_is_refused(tmp_path: Path) -> None:

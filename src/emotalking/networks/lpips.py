@@ -6,11 +6,13 @@ per position, squared differences weighted by learned heads.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from emotalking.networks.registry import model_path, models
 from emotalking.networks.weights import load_frozen
@@ -141,6 +143,39 @@ class _Classifier(nn.Module):
         return collected
 
 
+def _length(features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 1 h w"]:
+    # The vector norm, unlike the root of a sum of squares, has a finite gradient at zero.
+    return torch.linalg.vector_norm(features, dim=1, keepdim=True)
+
+
+class _Difference(torch.autograd.Function):
+    """Weighted squared differences of features, brought to unit length, from ``units``: the mean over the positions.
+
+    Its gradient is written out, because torch's own reads and writes all features twice as often.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, units: Tensor, weights: Tensor) -> Tensor:
+        length = _length(features)
+        own = features / (length + EPSILON)
+        difference = own - units
+        ctx.save_for_backward(length, own, difference, weights)
+        return F.conv2d(difference.square(), weights).mean((1, 2, 3))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        length, own, difference, weights = ctx.saved_tensors
+        positions = length.shape[2] * length.shape[3]
+        slope = difference * (weights * (2.0 / positions)) * grad[:, None, None, None]
+        d_units = -slope if ctx.needs_input_grad[1] else None
+        if not ctx.needs_input_grad[0]:
+            return None, d_units, None
+        whole = length + EPSILON
+        along = (slope * own).sum(1, keepdim=True) * torch.where(length > 0, whole / length, 0.0)
+        return slope.addcmul_(own, along, value=-1.0).div_(whole), d_units, None
+
+
 class _Heads(nn.Module):
     """Learned weights, >= 0, of the channels of every tap, under the published names ``lin{i}.model.1.weight``."""
 
@@ -152,8 +187,10 @@ class _Heads(nn.Module):
             head.model = nn.Sequential(nn.Identity(), nn.Conv2d(count, 1, 1, bias=False))
             self.add_module(f"lin{index}", head)
 
-    def forward(self, differences: list[Tensor]) -> Tensor:
-        parts = [self.get_submodule(f"lin{i}.model")(x).mean((1, 2, 3)) for i, x in enumerate(differences)]
+    def forward(self, features: list[Tensor], units: list[Tensor]) -> Tensor:
+        parts = []
+        for index, (own, other) in enumerate(zip(features, units, strict=True)):
+            parts.append(_Difference.apply(own, other, self.get_parameter(f"lin{index}.model.1.weight")))
         return torch.stack(parts).sum(0)
 
 
@@ -198,11 +235,9 @@ class Lpips(nn.Module):
             image: 32 pixels a side or more (the backbones halve the size five times).
             truth: of the same shape.
         """
-        first, second = (self._features(x) for x in (image, truth))
-        return self.heads([(a - b) ** 2 for a, b in zip(first, second, strict=True)])
+        first, second = (self.classifier(self._normalised(x)) for x in (image, truth))
+        return self.heads(first, [features / (_length(features) + EPSILON) for features in second])
 
-    def _features(self, image: Tensor) -> list[Tensor]:
-        """Features of unit length at every position of every tap."""
-        x = (image.permute(0, 3, 1, 2) * 2 - 1 - self.shift) / self.scale
-        # The vector norm, unlike the root of a sum of squares, has a finite gradient at zero.
-        return [f / (torch.linalg.vector_norm(f, dim=1, keepdim=True) + EPSILON) for f in self.classifier(x)]
+    def _normalised(self, image: Tensor) -> Tensor:
+        """The classifier's input."""
+        return (image.permute(0, 3, 1, 2) * 2 - 1 - self.shift) / self.scale
