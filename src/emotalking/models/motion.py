@@ -191,7 +191,8 @@ class FaceMotion(nn.Module):
     def _at_eyes(self, means: Float[Tensor, "N 3"]) -> Float[Tensor, "N 1"]:
         """1 at an eye, 0 away from both, smoothly in between."""
         near, far = EYE_REACH
-        distance = (means.detach()[:, None] - self.eyes).norm(dim=-1).amin(1, keepdim=True)
+        mode = "donot_use_mm_for_euclid_dist"
+        distance = torch.cdist(means.detach(), self.eyes, compute_mode=mode).amin(1, keepdim=True)
         part = ((far - distance) / (far - near)).clamp(0.0, 1.0)
         return part * part * (3.0 - 2.0 * part)
 
