@@ -1,6 +1,7 @@
 """What the head hides of neck, collar and torso, from the frames in which it is seen."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from emotalking.data.labels import BODY, WHOLE_HEAD, Label, mask_of
 from emotalking.ops.pyramid import pull_push
 from emotalking.ops.regions import bounds
+from emotalking.preprocess.steps import map_frames
 
 SAMPLES = 48
 """Frames of a clip that are laid over each other."""
@@ -95,17 +97,13 @@ class HiddenBody:
             return
         images: np.ndarray | None = None
         classes, count = [], 0
-        for index in indices:
-            image, labels = read(index)
-            motion = self._reference.motion(image)
-            if motion is None:
+        for found in map_frames(indices, partial(_aligned, self._reference, read), shared=True):
+            if found is None:
                 continue
             if images is None:  # all in one piece: a copy of large frames would be hundreds of megabytes
-                images = np.empty((len(indices), *image.shape), np.uint8)
-            size = image.shape[1::-1]
-            images[count] = _warp(image, motion, size, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-            seen = np.where(_near(mask_of(labels, *WHOLE_HEAD), SEAM_PX * len(labels) / 512), np.uint8(UNKNOWN), labels)
-            classes.append(_warp(seen, motion, size, cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP))
+                images = np.empty((len(indices), *found[0].shape), np.uint8)
+            images[count] = found[0]
+            classes.append(found[1])
             count += 1
         if images is None or count < FEWEST:
             self._reference = None
@@ -157,6 +155,18 @@ class HiddenBody:
                 filled |= hidden & (known == Label.BACKGROUND)
                 np.copyto(classes[box], known, where=filled)
         return out, classes
+
+
+def _aligned(reference: _Reference, read: Callable[[int], Sample], _: int, index: int) -> Sample | None:
+    """A sample in the reference's pixels, without what is near its head; None where it does not fit."""
+    image, labels = read(index)
+    motion = reference.motion(image)
+    if motion is None:
+        return None
+    size = image.shape[1::-1]
+    seen = np.where(_near(mask_of(labels, *WHOLE_HEAD), SEAM_PX * len(labels) / 512), np.uint8(UNKNOWN), labels)
+    moved = _warp(image, motion, size, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return moved, _warp(seen, motion, size, cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
 
 
 def _composed(

@@ -7,7 +7,7 @@ head frame, so that it follows the head. A still background also gets a colour p
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
@@ -32,6 +32,7 @@ from emotalking.preprocess.parsing.geometry import (
     place_in_head,
     to_head,
 )
+from emotalking.preprocess.steps import map_frames
 
 SKIN, HAIR, CLOTHES, BACKGROUND = range(4)
 """Material classes, told apart by colour; geometry divides skin into head and neck afterwards."""
@@ -169,12 +170,10 @@ def fit_model(samples: Sequence[Sample], head: HeadFrame, layout: FaceLayout, ro
     for _ in range(rounds):
         counts = np.zeros((BINS**3, 4))
         mean = np.zeros((*MAP_SIZE, 4), np.float32)
-        for sample, seed in zip(samples, seeds, strict=True):
-            scores = class_scores(sample, model)
-            weight = np.repeat(_trust(scores) * ~_not_skin(sample)[..., None], 4, -1)
-            weight[..., CLOTHES] *= 1 - sample.hanging
-            counts += _histogram(sample.bins, np.maximum(scores, 2 * seed) * weight)
-            mean += to_head(scores, sample.to_map)
+        seen = map_frames(zip(samples, seeds, strict=True), partial(_seen, model), shared=True)
+        for histogram, placed in seen:
+            counts += histogram
+            mean += placed
         person = mean[..., :BACKGROUND]
         person = cv2.GaussianBlur(person, (0, 0), 0.06 * CELLS)
         # The first prior weighs like a fifth of the frames: it decides where no person was visible.
@@ -184,6 +183,15 @@ def fit_model(samples: Sequence[Sample], head: HeadFrame, layout: FaceLayout, ro
         # By now hair knows its shadows, which lead on into the locks on the shoulders.
         seeds = _without_locks(certain, samples, colours)
     return model
+
+
+def _seen(model: ClipModel, _: int, item: tuple[Sample, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """What a sample adds to the histograms and, in the head frame, to the prior."""
+    sample, seed = item
+    scores = class_scores(sample, model)
+    weight = np.repeat(_trust(scores) * ~_not_skin(sample)[..., None], 4, -1)
+    weight[..., CLOTHES] *= 1 - sample.hanging
+    return _histogram(sample.bins, np.maximum(scores, 2 * seed) * weight), to_head(scores, sample.to_map)
 
 
 def _trust(scores: np.ndarray) -> np.ndarray:

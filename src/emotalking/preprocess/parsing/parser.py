@@ -20,7 +20,8 @@ from emotalking.networks.mediapipe.graph import open_graph
 from emotalking.ops.guided import guided_ranks
 from emotalking.preprocess.parsing.geometry import HeadFrame, face_zones
 from emotalking.preprocess.parsing.labels import labels_from_ranks, remove_detached, teeth_mask
-from emotalking.preprocess.parsing.model import ClipModel, class_scores, fit_model, make_sample
+from emotalking.preprocess.parsing.model import ClipModel, Sample, class_scores, fit_model, make_sample
+from emotalking.preprocess.steps import map_frames
 
 _PERSON_SIZE = 256
 """Side of the segmentation's input."""
@@ -114,10 +115,11 @@ class EmbeddedParsing:
             raise ValueError("points: expected finite landmarks, got NaN or infinity; fit on frames with a face")
         size = _work_size(images[0].shape)
         head = HeadFrame.fit(points, layout)
-        samples = [
-            make_sample(image, place, self._person(image), head, layout, size)
-            for image, place in zip(images, points, strict=True)
-        ]
+
+        def sample(_: int, frame: tuple[np.ndarray, np.ndarray]) -> Sample:
+            return make_sample(*frame, self._person(frame[0]), head, layout, size)
+
+        samples = list(map_frames(zip(images, points, strict=True), sample, shared=True))
         return EmbeddedClipParser(fit_model(samples, head, layout), self._person)
 
 
