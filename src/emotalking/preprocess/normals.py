@@ -10,7 +10,6 @@ forehead above the last row of points) is missing here, and the depth is as good
 from functools import partial
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from scipy.spatial import Delaunay
@@ -20,7 +19,7 @@ from emotalking.data.files import SubjectFiles
 from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
 from emotalking.data.readers import read_masks
-from emotalking.ops.mesh import interpolate_vertices, rasterize_mesh, vertex_normals
+from emotalking.ops.mesh import facing_normals, interpolate_vertices, rasterize_mesh, vertex_normals
 from emotalking.preprocess.steps import each_frame
 
 _AXIS_Z = 0.02
@@ -97,15 +96,10 @@ def draw_normals(
     corners = np.concatenate([pixels - (left, top), camera[:, 2:]], 1)
     fragments = rasterize_mesh(corners, triangles, right - left, bottom - top)
     normals = vertex_normals(head, triangles) @ rotation.T.astype(np.float32)
-    x, y, z = cv2.split(interpolate_vertices(normals, triangles, fragments))
-    length = np.sqrt(x * x + y * y + z * z)
-    ray_x = np.arange(left, right, dtype=np.float32) + np.float32(0.5 - width / 2)
-    ray_y = np.arange(top, bottom, dtype=np.float32)[:, None] + np.float32(0.5 - height / 2)
-    towards = -(x * ray_x + y * ray_y + z * np.float32(focal))
-    shown = (length > 0) & (towards >= _EDGE_ON * length * np.sqrt(ray_x**2 + ray_y**2 + np.float32(focal) ** 2))
-    shown = shown if skin is None else shown & skin[window]
-    scale = shown / np.maximum(length, np.float32(1e-6))
-    out[window] = cv2.merge([x * scale, y * scale, z * scale])
+    shown = np.ones((bottom - top, right - left), bool) if skin is None else skin[window]
+    corner = left + 0.5 - width / 2, top + 0.5 - height / 2
+    drawn = interpolate_vertices(normals, triangles, fragments)
+    out[window] = facing_normals(drawn, shown, corner, float(focal), _EDGE_ON)
     return out
 
 
