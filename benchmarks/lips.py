@@ -68,6 +68,7 @@ VARIANTS: dict[str, list[str]] = {
         f"model.audio.features={feature}",
         f"model.audio.encoder={encoder}",
         f"audio_augmentation={'true' if encoder == 'conv' else 'false'}",
+        *(["optim.audio=1e-4"] if encoder == "published" else []),
     ]
     for feature in ("mel", "phones", "hama")
     for encoder in ("published", "conv")
