@@ -6,11 +6,13 @@ Haze is alpha further than 12 px (of 512) from where the head covers more than h
 poses and those turned to the limits of live heads, without emotion, and recorded ones with the twelve test points. A
 layer's error is taken where the head of its frame hides the body and that of another frame does not: the other frame,
 aligned by the motion of collar and shoulders, is the truth; none of the frames is among those that layers are composed
-of. Seam and outline on held-out frames are the metrics PSNR neck and PSNR outline (benchmarks/sharpness.py); here the
-outline's squared error is told apart by what meets there, and by how much of it moving each frame's head by one
-translation, or one affine motion, would take away (to first order, by the recorded frame's gradients; that sees no
-shift of more than a pixel or two, and none of hair against face). ``poses``: the same frames once more with each head
-pose fitted to its own frame, by three Gauss-Newton steps through the renderer: what better poses could give.
+of. The shoulders' error is that of the subject's layers over the plate within 2 px of the outline between body and
+background, clear of the head, on held-out frames. Seam and outline on held-out frames are the metrics PSNR neck and
+PSNR outline (benchmarks/sharpness.py); here the outline's squared error is told apart by what meets there, and by how
+much of it moving each frame's head by one translation, or one affine motion, would take away (to first order, by the
+recorded frame's gradients; that sees no shift of more than a pixel or two, and none of hair against face). ``poses``:
+the same frames once more with each head pose fitted to its own frame, by three Gauss-Newton steps through the renderer:
+what better poses could give.
 """
 
 from collections.abc import Callable
@@ -102,7 +104,7 @@ def layer_errors(subject: Subject, frames: int) -> dict[str, float]:
     taken = spread(subject.num_frames, SAMPLES)
     hidden = HiddenBody(lambda i: (subject.original(i), subject.masks(i).labels), taken)
     others = [i for i in spread(subject.num_frames, 2 * frames) if i not in taken]
-    shown = {i: (subject.original(i), subject.masks(i).labels) for i in others}
+    shown = {i: (subject.target(i), subject.masks(i).labels) for i in others}
     motions = {i: hidden.motion(image) for i, (image, _) in shown.items()}
     sums, count, plate = {"continued": 0.0, "composed": 0.0}, 0, subject.background
     for i in others[::2]:
@@ -129,6 +131,30 @@ def layer_errors(subject: Subject, frames: int) -> dict[str, float]:
             for name, frame in over.items():
                 sums[name] += float(np.abs(frame - truth).mean(-1)[where].sum())
     return {name: value / max(count, 1) for name, value in sums.items()} | {"pixels": count}
+
+
+SHOULDER_PX, CLEAR_PX = 2, 14
+"""Distance from the body's outline, and from the head at 512 px, of the shoulders' band."""
+
+
+def shoulder_errors(subject: Subject, frames: int) -> dict[str, float]:
+    """Absolute error in grey levels of the stored torso layers over the plate at the shoulders' outline."""
+    plate, found = subject.background, []
+    for index in np.asarray(subject.val_indices)[spread(len(subject.val_indices), frames)].tolist():
+        labels, layer = subject.masks(index).labels, subject.torso(index)
+        head, body, behind = mask_of(labels, *WHOLE_HEAD), mask_of(labels, *BODY), labels == Label.BACKGROUND
+        to_head, to_body, to_background = (
+            cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, 5) for part in (head, body, behind)
+        )
+        band = (behind & (to_body <= SHOULDER_PX)) | (body & (to_background <= SHOULDER_PX))
+        band &= to_head > CLEAR_PX * len(labels) / 512
+        alpha = layer[..., 3:] / 255.0
+        frame = layer[..., :3] * alpha + plate * (1 - alpha)
+        found.append(np.abs(frame - subject.target(index)).mean(-1)[band])
+    errors = np.concatenate(found)
+    if not len(errors):
+        return {"pixels": 0}
+    return {"mean": float(errors.mean()), "worst_percent": float(np.percentile(errors, 99)), "pixels": len(errors)}
 
 
 def outline_of(avatar: Avatar, subject: Subject, frames: int) -> dict[str, dict[str, float]]:
@@ -248,8 +274,9 @@ def main() -> None:
     """Run the benchmark."""
     args = arguments(__doc__)
     subject = Subject.open(args.subject)
-    report = {"layers": layer_errors(subject, args.frames), "haze": {}, "outline": {}, "poses": {}}
-    print("layers", report["layers"], flush=True)
+    report = {"layers": layer_errors(subject, args.frames), "shoulders": shoulder_errors(subject, args.frames)}
+    print(report, flush=True)
+    report |= {"haze": {}, "outline": {}, "poses": {}}
     for file in args.avatars:
         avatar = Avatar.load(file, args.device)
         report["haze"][file.name] = haze_of(avatar, subject, args.frames)

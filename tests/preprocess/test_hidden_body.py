@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from emotalking.data.labels import Label
-from emotalking.preprocess.hidden_body import HiddenBody
+from emotalking.preprocess.hidden_body import HiddenBody, _composed, _join
 from emotalking.preprocess.layers import torso_layer
 
 SIZE = 256
@@ -54,6 +54,23 @@ def test_the_neck_behind_a_head_is_that_of_frames_which_show_it(body: HiddenBody
     outside = cv2.dilate((labels == Label.HEAD).astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
     np.testing.assert_array_equal(found[outside], image[outside])
     np.testing.assert_array_equal(classes[outside], labels[outside])
+
+
+def test_the_colours_of_other_frames_begin_with_those_of_the_frames_own_body() -> None:
+    own = np.zeros((20, 40), bool)
+    own[:, :20] = True
+    moved, image = np.full((20, 40, 3), 100, np.uint8), np.full((20, 40, 3), 130, np.uint8)
+    _join(moved, image, own, ~own, 1.0)
+    steps = np.diff(moved[10, 20:, 0].astype(int))
+    assert moved[10, 20, 0] > 115 and (moved[10, 25:] == 100).all() and (steps <= 0).all()
+
+
+def test_the_edge_of_what_is_known_is_mixed_with_no_black() -> None:
+    labels = np.zeros((40, 40), np.uint8)
+    labels[10:30, 10:30] = Label.NECK
+    image = np.where((labels > 0)[..., None], np.uint8(150), np.zeros((40, 40, 3), np.uint8))
+    colour, _ = _composed(np.stack([image] * 4), np.stack([labels] * 4))
+    assert (colour == 150).all()
 
 
 def test_where_frames_show_background_the_layer_has_no_body(body: HiddenBody) -> None:

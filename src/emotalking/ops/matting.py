@@ -28,6 +28,11 @@ def nearest_colours(
     return np.asarray(cv2.cvtColor(carried, cv2.COLOR_RGBA2RGB), np.uint8), np.asarray(distance, np.float32)
 
 
+def border_reach(height: int) -> int:
+    """:data:`BORDER` in pixels of a frame of ``height``, at least two."""
+    return max(2, round(BORDER * height))
+
+
 def coverage(
     image: UInt8[np.ndarray, "H W 3"],
     region: Bool[np.ndarray, "H W"],
@@ -50,7 +55,7 @@ def coverage(
     """
     height = frame_height or len(region)
     mask = region.astype(np.uint8)
-    reach = max(2, round(BORDER * height))
+    reach = border_reach(height)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     inside, near = cv2.erode(mask, disc), cv2.dilate(mask, disc)
     if not inside.any() or inside.all():

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from emotalking.data.labels import BODY, WHOLE_HEAD, Label, mask_of
+from emotalking.ops.matting import nearest_colours
 from emotalking.ops.pyramid import pull_push
 from emotalking.ops.regions import bounds
 from emotalking.preprocess.steps import map_frames
@@ -40,6 +41,9 @@ FILL_PX = 1
 MIXED_PX = 1.5
 """The least of it, whatever the frame's size: pixels next to a label map's edge are mixtures, and stood in frames of
 256 px as a light line below a chin that is higher than recorded."""
+JOIN_PX = 1.5
+"""Standard deviation, at 512 px, over which a frame's own body goes over into that of other frames, at least a pixel:
+the join would show as a line beside a head that moved."""
 MISFIT = 14.0
 """Mean difference in grey levels, beside the head, above which a frame does not fit."""
 
@@ -151,6 +155,7 @@ class HiddenBody:
             if np.abs(seen - (there + shifted)).mean() <= MISFIT:
                 filled = hidden & shown
                 moved = cv2.add(colour, shift, dtype=cv2.CV_8U)
+                _join(moved, image, body & shown & ~hidden, filled, max(JOIN_PX * scale, 1.0))
                 cv2.copyTo(moved, filled.view(np.uint8), out[box])
                 filled |= hidden & (known == Label.BACKGROUND)
                 np.copyto(classes[box], known, where=filled)
@@ -193,6 +198,7 @@ def _composed(
         ordered = np.sort(np.where(valid[..., None], images[:, pixels], np.uint8(255)), axis=0)
         middle = (np.maximum(valid.sum(0), 1) - 1) // 2
         colour[pixels] = np.take_along_axis(ordered, middle[None, :, None], 0)[0]
+        colour, _ = nearest_colours(colour, pixels)  # the body's edge, interpolated, would be mixed with black
     return colour, labels
 
 
@@ -204,6 +210,15 @@ def _shift(colour: np.ndarray, image: np.ndarray, compared: Bool[np.ndarray, "H 
     total = cv2.resize(difference, size, interpolation=cv2.INTER_AREA)
     smooth = np.ascontiguousarray(pull_push(total / np.maximum(weight, 1e-3)[..., None], np.minimum(weight, 1.0)))
     return np.asarray(cv2.resize(smooth, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _join(moved: np.ndarray, image: np.ndarray, own: np.ndarray, filled: np.ndarray, sigma: float) -> None:
+    """Bring the colours next to ``own`` pixels nearer to how ``image`` continues there."""
+    window = bounds(filled, int(4 * sigma) + 2)
+    part, mask = moved[window], own[window]
+    lacking = cv2.subtract(image[window], part, mask=mask.view(np.uint8), dtype=cv2.CV_32F)
+    lacking, weight = (cv2.GaussianBlur(each, (0, 0), sigma) for each in (lacking, mask.astype(np.float32)))
+    moved[window] = cv2.add(part, lacking / np.maximum(weight, 0.5)[..., None], dtype=cv2.CV_8U)
 
 
 def _head(labels: np.ndarray) -> Bool[np.ndarray, "H W"]:

@@ -13,7 +13,7 @@ from emotalking.data.files import SubjectFiles
 from emotalking.data.labels import BODY, WHOLE_HEAD, Label, mask_of
 from emotalking.data.readers import read_masks, read_subject_image
 from emotalking.errors import InputError
-from emotalking.ops.matting import coverage, nearest_colours
+from emotalking.ops.matting import border_reach, coverage, nearest_colours
 from emotalking.ops.pyramid import pull_push
 from emotalking.ops.regions import bounds
 from emotalking.preprocess.hidden_body import SAMPLES, HiddenBody
@@ -37,10 +37,12 @@ SLIVER_PX = 8
 head moves."""
 DARKENING = 0.997
 """Factor per pixel (at 512 px) on the way up behind the chin."""
-SEAM_PX = 3
+SEAM_PX = 2
 """Body this close to the head, at 512 px, is mixed with it and takes the colour of the body further away."""
 SOFTNESS_PX = 0.9
 """Standard deviation of the alpha border, at 512 px."""
+LEAST_ALPHA = 0.2
+"""Alpha below which a pixel's colour follows the frame in part: what noise would add costs bytes."""
 
 
 def make_background(files: SubjectFiles, count: int) -> dict[str, Any]:
@@ -64,8 +66,9 @@ def draw_layers(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]
 
 def _draw(files: SubjectFiles, plate: np.ndarray, hidden: HiddenBody, index: int, image: np.ndarray) -> None:
     labels = read_masks(files, index).labels
-    write.write_torso(files.root, index, torso_layer(image, labels, plate, hidden))
-    write.write_target(files.root, index, training_target(image, labels, plate))
+    target = training_target(image, labels, plate)
+    write.write_torso(files.root, index, torso_layer(target, labels, plate, hidden))
+    write.write_target(files.root, index, target)
 
 
 class PlateBuilder:
@@ -160,14 +163,15 @@ def torso_layer(
     dark bands, corners next to the jaw and holes next to long hair.
 
     What other frames show behind the head is taken from there (:class:`HiddenBody`), and continued where it ends.
+    Clear of the head, the layer over the plate is the frame.
 
     Args:
-        image: RGB frame.
+        image: RGB frame, over the plate if there is one (:func:`training_target`).
         labels: :class:`Label` per pixel.
         plate: clean background, RGB, which tells how much of its border the body covers; None: the outline alone does.
         hidden: what other frames show; None: nothing.
     """
-    scale = image.shape[0] / 512
+    height, scale = len(image), len(image) / 512
     layer = np.zeros((*labels.shape, 4), np.uint8)
     labels = _without_slivers(labels, scale)
     rows = np.flatnonzero(mask_of(labels, *BODY).any(1))
@@ -177,9 +181,9 @@ def torso_layer(
     window = np.s_[max(0, int(rows[0] - (NECK_EXTENSION_PX + 4) * scale)) :]
     head = mask_of(labels, *WHOLE_HEAD)[window]
     covered, chin = None, _chin(labels[window])
+    seen, person = image[window], labels[window] != Label.BACKGROUND
     if plate is not None:
-        person = labels[window] != Label.BACKGROUND
-        covered = coverage(image[window], person, plate[window], frame_height=len(image))
+        covered = coverage(seen, person, plate[window], frame_height=height)
     if hidden is not None:
         image, labels = hidden.behind(image, labels)
     image, labels = image[window], labels[window]
@@ -187,12 +191,27 @@ def torso_layer(
     colour = _body_colours(image, labels, neck_behind, torso_behind, scale)
     body = mask_of(labels, *BODY)
     alpha = _soft(body | neck_behind | torso_behind, scale)
-    if covered is not None:
-        seam = 2 * max(1, round(2 * SEAM_PX * scale)) + 1
-        by_head = cv2.dilate(head.view(np.uint8), np.ones((seam, seam), np.uint8))
+    if plate is not None and covered is not None:
+        mixed = 2 * border_reach(height) + 1
+        by_head = cv2.dilate(head.view(np.uint8), np.ones((mixed, mixed), np.uint8))
         alpha = np.asarray(cv2.copyTo(alpha, by_head, covered), np.uint8)
+        _match(colour, alpha, seen, plate[window], by_head == 0)
     layer[window] = cv2.merge([cv2.copyTo(colour, alpha), alpha])
     return layer
+
+
+def _match(colour: np.ndarray, alpha: np.ndarray, seen: np.ndarray, plate: np.ndarray, where: np.ndarray) -> None:
+    """Change the colours of a layer so that, over the plate, it is the frame that is ``seen``.
+
+    With the colours of the nearest body alone the border of a shoulder is a row of light and dark dots.
+    """
+    clear = cv2.copyTo(alpha, where.view(np.uint8))
+    cv2.copyTo(seen, cv2.inRange(clear, (255,), (255,)), colour)
+    border = np.flatnonzero(cv2.inRange(clear, (1,), (254,)))
+    share = alpha.ravel().take(border)[:, None] / np.float32(255)
+    front, mixed, back = (each.reshape(-1, 3).take(border, 0).astype(np.float32) for each in (colour, seen, plate))
+    lacking = mixed - share * front - (1 - share) * back
+    colour.reshape(-1, 3)[border] = np.clip(front + lacking / np.maximum(share, LEAST_ALPHA) + 0.5, 0, 255)
 
 
 def training_target(
@@ -344,7 +363,7 @@ def _body_colours(
     """The frame's colours inside the body, continued outwards and behind the head."""
     body = mask_of(labels, *BODY)
     border = cv2.dilate((labels == Label.BACKGROUND).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    seam = 2 * max(1, round(SEAM_PX * scale)) + 1
+    seam = 2 * max(2, round(SEAM_PX * scale)) + 1
     head = mask_of(labels, *WHOLE_HEAD).astype(np.uint8)
     border |= cv2.dilate(head, np.ones((seam, seam), np.uint8)).astype(bool)
     carried, distance = _extend_colours(image, body, border, scale)
