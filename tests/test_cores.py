@@ -1,6 +1,7 @@
 """Cores that are allowed and free, and the line that breaks a silence."""
 
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from emotalking import cores, progress
-from emotalking.cores import Usage, allowed_cores, free_cores, share_cores, usage
+from emotalking.cores import Usage, allowed_cores, free_cores, keep_memory, share_cores, usage
 
 
 def group(root: Path, path: str, **files: str) -> None:
@@ -142,3 +143,17 @@ def test_a_question_is_not_talked_over_and_transfers_are_in_megabytes(capsys: py
             advance(500_000)
             time.sleep(0.5)
     assert "a.pth 1.5 MB/4.0 MB (" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries stay as they are")
+def test_freed_memory_is_kept() -> None:
+    import resource
+
+    keep_memory()
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        block = bytearray(2**24)
+        assert not block[-1]
+        del block
+    pages = 2**24 // resource.getpagesize()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < pages / 8

@@ -1,11 +1,13 @@
-"""Cores that this process may use and that are free, and OpenMP's threads on them.
+"""Cores that this process may use and that are free, OpenMP's threads on them, and the memory that these keep.
 
 PyTorch computes with libgomp on Linux. Its threads spin at the end of every parallel loop, up to milliseconds, waiting
 for the last of them; where another program has that one's core, all spin until the scheduler gives it back. A training
 beside other programs stood for minutes so (``benchmarks/shared_cores.py``).
 """
 
+import ctypes
 import os
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -106,3 +108,16 @@ def share_cores(before: Usage) -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
         os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2^4 cycles; NumPy's own default is 2^26
+
+
+def keep_memory() -> None:
+    """Have glibc keep what is freed for the next allocation, up to 1 GiB; other C libraries stay as they are.
+
+    It gives large blocks back to the system, which clears each page of them again when it is touched: a step of `tiny`
+    on a CPU took a twentieth longer.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3  # malloc.h
+        mallopt(trim_threshold, 2**30)
+        mallopt(mmap_threshold, 2**25)  # the most that every version takes

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from emotalking.audio.features import write_features
+from emotalking.cores import keep_memory
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.data.labels import Label
@@ -122,10 +123,10 @@ def train(
     """
     if tensorboard:
         require_writer()
+    keep_memory()
     requested = override(preset(preset_name), overrides or [])
-    source = Subject.open(subject)
+    source, out, device = Subject.open(subject), Path(out), torch.device(device)
     config = resolve_config(requested, source)
-    out, device = Path(out), torch.device(device)
     folder = out.with_name(out.name + ".run")
     record = fingerprint(config, preset_name, source, maker)
     checkpoint_path = folder / "checkpoint.pt"
@@ -137,9 +138,8 @@ def train(
         checkpoint = Checkpoint.read(checkpoint_path, record) if resume and checkpoint_path.exists() else None
         context = make_context(config, source, device, folder, checkpoint)
         head, data = context.head, context.data
-        metadata = _metadata(source, record, context, maker, command)
-        if consent is not None:
-            metadata[CONSENT] = consent.to_json()
+        stated = {} if consent is None else {CONSENT: consent.to_json()}
+        metadata = _metadata(source, record, context, maker, command) | stated
         with recorded(
             folder,
             context,
