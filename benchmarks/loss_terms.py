@@ -50,7 +50,7 @@ ROWS: dict[str, list[str]] = {
         "emotion.losses.lpips_last=240",
         "finetune.losses.lpips_last=750",
     ],
-    "with sync": ["sync.expert=personal"],
+    "with sync": ["sync.expert=personal", "optim.audio=1e-4"],
 }
 """Terms that `fast` leaves out come with the paper's weights, for the paper's shares of each stage."""
 FIGURES = "psnr", "psnr_head", "psnr_mouth", "ssim", "lpips", "lmd", "aue_u", "aue_l", "sync_e"

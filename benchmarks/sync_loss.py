@@ -76,7 +76,8 @@ def cost(stage: Stage, every: int, first: int, steps: int) -> dict[str, Any]:
 
 def main() -> None:
     args = arguments(__doc__)
-    config = override(preset(args.preset), [f"sync.expert={args.expert}", f"sync.speech={args.speech}"])
+    settings = [f"sync.expert={args.expert}", f"sync.speech={args.speech}", "optim.audio=1e-4"]
+    config = override(preset(args.preset), settings)
     every, device = max(2, config.sync.every), torch.device(args.device)
     config = override(config, [f"sync.every={every}"])
     subject, head = Subject.open(args.subject), Avatar.load(args.avatar, device).head

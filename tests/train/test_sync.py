@@ -48,6 +48,7 @@ SHORT = small(
     "finetune.iterations=1",
     "checkpoint_every=5",
     "sync.expert=stand-in",
+    "optim.audio=1e-4",
     "sync.every=2",
     steps=12,
     warmup=3,

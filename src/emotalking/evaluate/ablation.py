@@ -53,6 +53,8 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
 """Title and settings of each row, in the order of table 4."""
 NORMAL_WEIGHTS = ("face.losses.normal=0.05", "face.losses.normal_tv=0.005", "face.losses.normal_residual=0.001")
 """Weights of the paper (S4.3), for presets without the normal terms."""
+AUDIO_RATE = "optim.audio=1e-4"
+"""Of the encoders that a sync loss teaches, for presets that keep them as pretrained."""
 TRAINING_EXPERT = "trainer_expert.safetensors"
 EVALUATION_EXPERT = "evaluation_expert.safetensors"
 """Personal sync experts: one trains, another, of other random draws, measures. Measured by its own teacher, the model
@@ -102,7 +104,7 @@ def make_plan(subject: Subject, options: AblationConfig, folder: Path) -> Plan:
     """Decide what each variant is trained with.
 
     The full model has everything on that one of the chosen variants takes away: a preset without normal terms gets the
-    paper's weights, one without a sync expert a personal one.
+    paper's weights, one without a sync expert a personal one and audio encoders that learn from it.
 
     Raises:
         InputError: an unknown variant, preset or setting.
@@ -124,6 +126,8 @@ def make_plan(subject: Subject, options: AblationConfig, folder: Path) -> Plan:
     if "no_sync" in options.variants and config.sync.expert in ("none", "personal"):
         trainer = folder / TRAINING_EXPERT
         base.append(f"sync.expert={trainer}")
+        if not config.optim.audio:
+            base.append(AUDIO_RATE)
     names = [name for name in VARIANTS if name in options.variants and name not in left_out]
     settings = {name: (*base, *VARIANTS[name][1]) for name in names}
     for chosen in settings.values():

@@ -54,7 +54,7 @@ class OptimConfig:
     networks: float = 5e-4
     """Rate of every network weight not named below."""
     audio: float = 5e-4
-    """Rate of the audio encoders; 0 keeps what their pretraining taught them."""
+    """Rate of the audio encoders; 0 keeps what their pretraining taught them, and leaves nothing to a sync loss."""
     temporal: float = 2.5e-3
     """Rate of the temporal audio attention (decay 1e-4). Five times the networks' as published; where those learn
     faster it must not: its softmax then settles on one frame of the window at once and stays there."""
@@ -338,6 +338,11 @@ class TrainConfig:
         for name, allowed in (("background", ("green", "random")), ("gpu", ("gsplat", "kernels"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be '{allowed[0]}' or '{allowed[1]}'")
+        if self.sync.expert != "none" and not self.optim.audio:
+            raise ValueError(
+                "sync.expert: the sync loss teaches the audio encoders, which optim.audio=0 keeps as they are: set"
+                " optim.audio too, to 1e-4"
+            )
         if emotion.branch not in ("separate", "combined", "none"):
             raise ValueError("model.emotion.branch must be 'separate', 'combined' or 'none'")
         if self.model.audio.encoder not in ("published", "conv"):
