@@ -55,6 +55,20 @@ def test_the_network_learns_the_moves_of_the_targets(config: TrainConfig, data: 
     assert pretrain_emotion(head, lost, maker, 60, generator, 1.0) == 0.0
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_small_moves_are_learned_as_well_as_large_ones(config: TrainConfig, data: TrainingData) -> None:
+    head = build_head(config, data, torch.Generator().manual_seed(0))
+    maker = MESH_WARP.open(data)
+    assert isinstance(maker, MeshWarp) and head.emotion is not None and data.shape is not None
+    pretrain_emotion(head, data, maker, 150, torch.Generator().manual_seed(1), 1.0)
+    lips, angles = data.shape[list(data.layout.lips_outer)], torch.arange(16) * (torch.pi / 8)
+    ring = 0.8 * torch.stack([angles.cos(), angles.sin()], 1)
+    made = maker.fields_at(lips).moves(maker.coefficients(ring, data.points[:1].expand(16, -1, -1)))
+    missed = head.emotion(lips[None], ring)["d_means"] - made
+    # Of each emotion's own moves, those of a surprised mouth as those of a smile: .05 after so few.
+    assert (missed.square().sum((1, 2)) / made.square().sum((1, 2))).mean() < 0.1
+
+
 def test_a_stage_begins_with_it(config: TrainConfig, data: TrainingData) -> None:
     stage = begun(config, data)
     before = [part.clone() for part in stage.network.parameters()]
@@ -63,6 +77,13 @@ def test_a_stage_begins_with_it(config: TrainConfig, data: TrainingData) -> None
     none = begun(replace(config, emotion=replace(config.emotion, pretraining=0)), data)
     none.begin()
     assert all(torch.equal(a, b) for a, b in zip(before, none.network.parameters(), strict=True))
+
+
+def test_a_stage_learns_at_its_share_of_the_rates(config: TrainConfig, data: TrainingData) -> None:
+    stage = begun(replace(config, emotion=replace(config.emotion, rates=0.5)), data)
+    stage.before_update(0)
+    rates = {group["name"]: group["lr"] for group in stage.optimizers["networks"].param_groups}
+    assert rates == {"grids": 0.5 * config.optim.grids, "networks": 0.5 * config.optim.networks}
 
 
 def test_lips_and_eyes_are_compared_once_more(config: TrainConfig, data: TrainingData) -> None:

@@ -36,6 +36,7 @@ PUBLISHED = {
     "mouth.lr_decay_from": 39_000,
     "face.lr_decay_from": 40_000,
     "emotion.lr_decay_from": 40_000,
+    "emotion.rates": 1.0,
     # Gaussians: docs/paper.md 3; the normal residual's rate is GaussianShader's (docs/paper.md 6).
     "optim.means": 1.6e-4,
     "optim.means_final": 1.6e-6,
@@ -163,7 +164,7 @@ BEYOND = {
     "model.audio.encoder": "conv",
     "model.emotion.radius": 0.8,
     "model.emotion.harmonics": 8,
-    "emotion.pretraining": 400,
+    "emotion.pretraining": 800,
     "emotion.losses.lips": 0.5,
     "emotion.losses.eyes": 0.25,
     "model.gaze": True,

@@ -138,8 +138,7 @@ class SyncConfig:
     takes: int = 3
     """Repetitions of each set, each with other voices and rates."""
     original_share: float = 0.5
-    """Share of windows with the clip's own audio if there is other speech too (paper S4.2: both; shares not stated).
-    """
+    """Share of windows with the clip's own audio where there is other speech (paper S4.2: both, shares not stated)."""
     every: int = 4
     """Interval of the sync term in iterations; the term is multiplied by it, so that its mean keeps the weight."""
     delay: float = 0.2
@@ -218,6 +217,8 @@ class EmotionStageConfig:
     """Length."""
     lr_decay_from: int
     """See :class:`BranchStageConfig`."""
+    rates: float = 1.0
+    """Factor of `optim.grids` and `optim.networks` in this stage: fast, images blur neighbouring emotions' moves."""
     real_share: float = 0.25
     """Share of steps on original frames with their estimated valence/arousal (paper S4.2: "and original")."""
     expression_share: float = 0.3
@@ -278,8 +279,7 @@ class TrainConfig:
     """Let that learn from digital silence (closed lips), and from the clip's own sound at other tempos, of other voices
     and with noise too, where the folder has the sound."""
     motion_pretraining: int = 0
-    """Updates that teach the face's network the tracked mesh's motion before the first stage (0: none, as published).
-    """
+    """Updates that teach the face's network the tracked mesh's motion before any stage (0: none, as published)."""
     closed_mouth_code: int = 100
     """Updates that teach the codes of closed lips, for silence, after the last stage (0: a median of codes); the
     recipe as published knows no silence."""

@@ -169,7 +169,8 @@ class EmotionStage(Stage):
 
     def before_update(self, iteration: int) -> None:
         """See :class:`Stage`."""
-        self._schedule.set(network_factor(iteration, self.settings.lr_decay_from, self.iterations))
+        settings = self.settings
+        self._schedule.set(settings.rates * network_factor(iteration, settings.lr_decay_from, self.iterations))
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`Stage`."""
