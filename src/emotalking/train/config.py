@@ -276,8 +276,7 @@ class TrainConfig:
     audio_pretraining: int = 0
     """Updates that teach the audio encoders the tracked lip shape before the first stage (0: none, as published)."""
     audio_augmentation: bool = False
-    """Let that learn from digital silence (closed lips), and from the clip's own sound at other tempos, of other voices
-    and with noise too, where the folder has the sound."""
+    """Let these learn from silence (closed lips), and from the sound at other tempos, of other voices, in noise."""
     motion_pretraining: int = 0
     """Updates that teach the face's network the tracked mesh's motion before any stage (0: none, as published)."""
     closed_mouth_code: int = 100
@@ -287,9 +286,8 @@ class TrainConfig:
     """Backdrop of masked regions: `green` as published (with the chroma-key clean-up of docs/paper.md 3), or
     `random`: a new colour each step, which makes alpha identifiable without a clean-up."""
     gpu: str = "kernels"
-    """Implementation on a GPU: `kernels`, our own CUDA kernels (they need cuda-bindings, extra `gpu`) and steps
-    captured in CUDA graphs; or `gsplat` (extra `gsplat`) and one launch after another, which is about ten
-    times slower (benchmarks/results/train_speed.json)."""
+    """Implementation on a GPU: `kernels`, our own (extra `gpu`), with steps captured in CUDA graphs; or `gsplat` (extra
+    `gsplat`), one launch after another, about ten times slower (benchmarks/results/train_speed.json)."""
     seed: int = 0
     """Seed of every draw."""
     checkpoint_every: int = 1_000
@@ -310,8 +308,7 @@ class TrainConfig:
     @property
     def normals(self) -> bool:
         """True where any stage compares normals."""
-        emotion = self.model.emotion.branch == "separate" and self.emotion.losses.normals
-        return self.face.losses.normals or emotion
+        return self.face.losses.normals or (self.model.emotion.branch == "separate" and self.emotion.losses.normals)
 
     def validate(self) -> None:
         """Raise ValueError for an order of events that cannot be."""
@@ -339,10 +336,7 @@ class TrainConfig:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be '{allowed[0]}' or '{allowed[1]}'")
         if self.sync.expert != "none" and not self.optim.audio:
-            raise ValueError(
-                "sync.expert: the sync loss teaches the audio encoders, which optim.audio=0 keeps as they are: set"
-                " optim.audio too, to 1e-4"
-            )
+            raise ValueError("sync.expert needs optim.audio above 0 (1e-4): its loss teaches the audio encoders")
         if emotion.branch not in ("separate", "combined", "none"):
             raise ValueError("model.emotion.branch must be 'separate', 'combined' or 'none'")
         if self.model.audio.encoder not in ("published", "conv"):
