@@ -1,6 +1,6 @@
 """The step "pose": the head's path, and the landmarks made steady along it."""
 
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from emotalking.preprocess.pose.scalp import find_scalp
 from emotalking.preprocess.pose.solver import follow_pose, refine_pose, solve_pose
 from emotalking.preprocess.pose.track import PoseTrack, project
 from emotalking.preprocess.smoothing import steady
-from emotalking.preprocess.steps import map_frames
 from emotalking.preprocess.tracking import LONGEST_GAP_S, RawTrack
 from emotalking.progress import track
 
@@ -37,9 +36,8 @@ def make_pose(job: Job) -> dict[str, Any]:
     job.save_pose(pose)
     calm = job.points()
     write.write_landmarks(job.files.root, calm, found.detected, pose.shape, job.layout)
-    rows = calm[:, list(job.layout.ibug68)]
-    for _ in map_frames(rows, partial(write.write_ibug_landmarks, job.files.root), shared=True):
-        pass
+    for index, row in enumerate(calm[:, list(job.layout.ibug68)]):
+        write.write_ibug_landmarks(job.files.root, index, row)
     return {"provider": "bundle adjustment", "focal_px": round(pose.focal, 2)} | {
         name: round(value, 4) for name, value in pose.statistics.items()
     }
