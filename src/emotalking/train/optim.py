@@ -29,7 +29,10 @@ def gaussian_optimizer(gaussians: Gaussians, optim: OptimConfig, extent: float) 
 
 
 def network_optimizer(networks: list[nn.Module], optim: OptimConfig) -> AdamW:
-    """AdamW: tri-planes, audio encoder, its temporal attention (if any; with decay) and the rest at their own rates."""
+    """AdamW: tri-planes, audio encoder, its temporal attention (if any; with decay) and the rest at their own rates.
+
+    What has rate 0 gets no gradient.
+    """
     grids: list[nn.Parameter] = []
     attention: list[nn.Parameter] = []
     audio: list[nn.Parameter] = []
@@ -52,6 +55,9 @@ def network_optimizer(networks: list[nn.Module], optim: OptimConfig) -> AdamW:
         {"name": "temporal", "params": attention, "lr": optim.temporal, "weight_decay": 1e-4},
     ]
     groups = [group for group in groups if group["params"]]
+    for group in groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(group["lr"] > 0)
     return AdamW(groups, betas=(0.9, 0.99), eps=1e-8, fused=True)
 
 
