@@ -1,5 +1,6 @@
 """The image reader and writer."""
 
+import io
 import os
 import stat
 import struct
@@ -13,7 +14,7 @@ from PIL import Image
 
 from emotalking.errors import InputError
 from emotalking.faces.source import open_source
-from emotalking.io.images import decode_image, encode_image, image_size, read_image, write_image
+from emotalking.io.images import decode_image, encode_image, encode_png, image_size, read_image, write_image
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (12, 20, 4), np.uint8)
 
@@ -106,3 +107,23 @@ def test_a_small_file_of_a_billion_pixels_is_not_decoded(tmp_path: Path) -> None
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
     with pytest.raises(InputError, match=r"a\.png has more pixels than are decoded .*: scale it down\.$"):
         read_image(path)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 7, 4), (5, 1, 3), (31, 33, 4), (300, 200, 3)])
+def test_fast_png_keeps_every_value(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(1)
+    for image in (np.zeros(shape, np.uint8), rng.integers(0, 256, shape, np.uint8)):
+        data = encode_png(image[:, ::-1])
+        assert np.array_equal(decode_image(data, unchanged=True), image[:, ::-1])
+        with Image.open(io.BytesIO(data)) as opened:  # another program's decompression, with all check sums
+            assert np.array_equal(np.array(opened), image[:, ::-1])
+
+
+def test_fast_png_with_a_palette() -> None:
+    palette = np.random.default_rng(2).integers(0, 256, (6, 3), np.uint8)
+    labels = np.arange(6, dtype=np.uint8).reshape(2, 3).repeat(35, 0).repeat(30, 1)
+    for indices in (labels, labels[::2, ::-3], labels.T):
+        with Image.open(io.BytesIO(encode_png(indices, palette))) as opened:
+            assert opened.mode == "P"
+            assert np.array_equal(np.array(opened), indices)
+            assert np.array_equal(np.array(opened.convert("RGB")), palette[indices])

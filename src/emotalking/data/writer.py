@@ -21,8 +21,7 @@ from emotalking.errors import InputError
 from emotalking.io.arrays import save_array
 from emotalking.io.audio import save_wav
 from emotalking.io.files import replacing, write_bytes
-from emotalking.io.images import encode_image
-from emotalking.ops.png import encode_png
+from emotalking.io.images import encode_image, encode_png
 from emotalking.ops.regions import bounds
 
 JPEG_QUALITY = 98

@@ -1,10 +1,13 @@
 """Image files: the one reader and the one writer. RGB, 8 bits a channel."""
 
 import io
+import struct
 from pathlib import Path
+from zlib import crc32
 
 import cv2
 import numpy as np
+from isal import isal_zlib
 from jaxtyping import Shaped, UInt8
 from PIL import (
     Image,
@@ -157,11 +160,6 @@ def encode_image(
     suffix = suffix.lower()
     setting = {".png": cv2.IMWRITE_PNG_COMPRESSION, ".webp": cv2.IMWRITE_WEBP_QUALITY}
     options = [] if quality is None else [setting.get(suffix, cv2.IMWRITE_JPEG_QUALITY), quality]
-    if suffix == ".png" and quality == 1:  # two to three times as fast as this level alone
-        if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # from OpenCV 4.13 on; read twice as fast as runs alone
-            options += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
-        else:
-            options += [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     if full_chroma:
         options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     try:
@@ -174,13 +172,28 @@ def encode_image(
     return data.tobytes()
 
 
-def encode_palette(indices: UInt8[np.ndarray, "H W"], palette: UInt8[np.ndarray, "colours 3"]) -> bytes:
-    """Encode an image of a few RGB colours as PNG."""
-    image = Image.fromarray(indices)
-    image.putpalette(palette.tobytes())
-    out = io.BytesIO()
-    image.save(out, "PNG", compress_level=1)
-    return out.getvalue()
+def encode_png(image: Shaped[np.ndarray, "H W *C"], palette: UInt8[np.ndarray, "colours 3"] | None = None) -> bytes:
+    """Encode an image as PNG in a fifth of the time that OpenCV takes, about as small as its fastest level.
+
+    Args:
+        image: uint8, RGB or straight RGBA; without an axis of channels, indices of the ``palette``'s colours.
+        palette: RGB, at most 256.
+    """
+    height, width = image.shape[:2]
+    rows = np.empty((height, 1 + image.size // height), np.uint8)
+    rows[:, 0] = 2  # the filter "up": each byte less that above it
+    pixels = image.reshape(height, -1)
+    rows[0, 1:] = pixels[0]
+    np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
+    kind = 3 if palette is not None else {3: 2, 4: 6}[image.shape[2]]
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0))]
+    if palette is not None:
+        parts.append((b"PLTE", palette.tobytes()))
+    parts += [(b"IDAT", isal_zlib.compress(rows, 1)), (b"IEND", b"")]
+    chunks = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", crc32(name + data)) for name, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def write_image(
