@@ -8,8 +8,6 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from emotalking.ops.shrink import shrink
-
 
 @dataclass(frozen=True)
 class Region:
@@ -40,17 +38,17 @@ class Region:
         What is shown smaller than in the image is averaged first: sampled points alone hand on the camera's noise, and
         landmarks then jitter by a third more.
         """
-        factor, matrix = self.side / pixels, self.matrix
+        shrink, matrix = self.side / pixels, self.matrix
         scale = np.ones(2)
-        if factor > 1:
+        if shrink > 1:
             # Only what is shown, and what is averaged and interpolated with it.
             corners, size = matrix @ [[0, 1, 0, 1], [0, 0, 1, 1], [1, 1, 1, 1]], np.array(image.shape[1::-1])
-            low = np.clip(corners.min(1) - 2 * factor, 0, size - 1).astype(int)
-            high = np.clip(corners.max(1) + 2 * factor + 1, low + 1, size).astype(int)
+            low = np.clip(corners.min(1) - 2 * shrink, 0, size - 1).astype(int)
+            high = np.clip(corners.max(1) + 2 * shrink + 1, low + 1, size).astype(int)
             image, matrix[:, 2] = image[low[1] : high[1], low[0] : high[0]], matrix[:, 2] - low
-            small = np.maximum(np.rint((high - low) / factor), 1).astype(int)
+            small = np.maximum(np.rint((high - low) / shrink), 1).astype(int)
             scale = small / (high - low)
-            image = shrink(image, (int(small[0]), int(small[1])))
+            image = np.asarray(cv2.resize(image, small.tolist(), interpolation=cv2.INTER_AREA), np.uint8)
         to_image = scale[:, None] * matrix / np.array([pixels, pixels, 1.0])
         to_image[:, 2] += to_image[:, :2].sum(1) / 2 - 0.5  # OpenCV counts from pixel centres
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

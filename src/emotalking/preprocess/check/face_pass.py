@@ -16,7 +16,6 @@ from emotalking.io.images import encode_image
 from emotalking.io.video import AS_NOTED, View, decode_frames
 from emotalking.networks.crops import batches
 from emotalking.ops.box import Box
-from emotalking.ops.shrink import shrink
 from emotalking.preprocess.check import appearance, measures
 from emotalking.preprocess.check.verdict import Still
 from emotalking.preprocess.detectors import FaceFinder, HandFinder, count_other_faces, hand_before_face, upright_score
@@ -185,7 +184,7 @@ def _shrunk(image: np.ndarray, side: int = _SIDE) -> UInt8[np.ndarray, "h w 3"]:
     scale = side / max(image.shape[:2])
     if scale >= 1:
         return np.ascontiguousarray(image)
-    return shrink(image, (round(image.shape[1] * scale), round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _follow(square: Framing | None, boxes: list[Box], size: tuple[int, int]) -> Framing | None:
