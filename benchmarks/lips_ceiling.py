@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from emotalking.data import Subject
 from emotalking.evaluate.faces import MirroredFrames
-from emotalking.evaluate.metrics.lips import PARTS, lip_series, series_scores
+from emotalking.evaluate.metrics.lips import PARTS, eye_distance, lip_series, series_scores
 from emotalking.preprocess.landmarks import LandmarkProvider, MediaPipeMesh
 
 BATCH = 64
@@ -48,7 +48,7 @@ def ceilings(subject: Subject) -> dict[str, Any]:
     """By part of the mouth, a row for each eleventh, then the whole clip."""
     recorded, again = (detected(subject, make) for make in (MediaPipeMesh(), MirroredFrames(MediaPipeMesh())))
     series, mirrored, still = (lip_series(points) for points in (recorded, again, neutral(subject)))
-    scale, every = interocular(recorded), np.arange(subject.num_frames)
+    scale, every = float(np.nanmedian(eye_distance(recorded))), np.arange(subject.num_frames)
     rows: dict[str, Any] = {}
     for part, theirs, ours, turned in zip(PARTS, series, mirrored, still, strict=True):
         for frames in [*np.array_split(every, 11), every]:
@@ -62,12 +62,6 @@ def ceilings(subject: Subject) -> dict[str, Any]:
             }
             rows.setdefault(part, []).append({name: round(float(value), 3) for name, value in row.items()})
     return rows
-
-
-def interocular(points: Float[np.ndarray, "N 68 2"]) -> float:
-    """Usual distance between the eyes, px."""
-    eyes = points[:, [42, 45]].mean(1) - points[:, [36, 39]].mean(1)
-    return float(np.nanmedian(np.linalg.norm(eyes, axis=-1)))
 
 
 def main() -> None:

@@ -99,6 +99,12 @@ def haze_of(avatar: Avatar, subject: Subject, frames: int) -> dict[str, dict[str
     }
 
 
+def over_plate(layer: np.ndarray, plate: np.ndarray) -> np.ndarray:
+    """A straight RGBA layer over the background, [H, W, 3], grey levels."""
+    alpha = layer[..., 3:] / 255.0
+    return layer[..., :3] * alpha + plate * (1 - alpha)
+
+
 def layer_errors(subject: Subject, frames: int) -> dict[str, float]:
     """Error of torso layers in grey levels at what other frames show of the body: continued alone, and composed."""
     taken = spread(subject.num_frames, SAMPLES)
@@ -110,8 +116,7 @@ def layer_errors(subject: Subject, frames: int) -> dict[str, float]:
     for i in others[::2]:
         image, labels = shown[i]
         layers = {"continued": torso_layer(image, labels), "composed": torso_layer(image, labels, plate, hidden)}
-        alphas = {name: layer[..., 3:] / 255.0 for name, layer in layers.items()}
-        over = {name: layer[..., :3] * alphas[name] + plate * (1 - alphas[name]) for name, layer in layers.items()}
+        over = {name: over_plate(layer, plate) for name, layer in layers.items()}
         head, here = mask_of(labels, *WHOLE_HEAD), motions[i]
         for j in others:
             there = motions[j]
@@ -148,9 +153,7 @@ def shoulder_errors(subject: Subject, frames: int) -> dict[str, float]:
         )
         band = (behind & (to_body <= SHOULDER_PX)) | (body & (to_background <= SHOULDER_PX))
         band &= to_head > CLEAR_PX * len(labels) / 512
-        alpha = layer[..., 3:] / 255.0
-        frame = layer[..., :3] * alpha + plate * (1 - alpha)
-        found.append(np.abs(frame - subject.target(index)).mean(-1)[band])
+        found.append(np.abs(over_plate(layer, plate) - subject.target(index)).mean(-1)[band])
     errors = np.concatenate(found)
     if not len(errors):
         return {"pixels": 0}

@@ -160,8 +160,8 @@ FAST = TrainConfig(
 Perceptual patches are nearly the whole frame of 512x512, and all of a smaller one.
 
 The audio encoders' pretraining is short: longer, they follow other voices worse (the lips of one man's `tiny` head
-close in 72 % of espeak-ng's p, b, m after 1,500 updates, in 80 % after 300; of a reporter's `fast` head in 66 and 79
-%). Images do not teach them: at a rate of 1e-4 they learned the training frames by heart (the reporter's last
+close in 72 % of espeak-ng's p, b, m after 1,500 updates, in 80 % after 300; of a reporter's `fast` head in 66
+and 79 %). Images do not teach them: at a rate of 1e-4 they learned the training frames by heart (the reporter's last
 eleventh, without emotion, one seed each: opening r .65 -> .77, width r .33 -> .54, around the mouth 26.3 -> 26.7 dB
 with rate 0)."""
 

@@ -125,8 +125,9 @@ def train(
         require_writer()
     keep_memory()
     requested = override(preset(preset_name), overrides or [])
-    source, out, device = Subject.open(subject), Path(out), torch.device(device)
+    source = Subject.open(subject)
     config = resolve_config(requested, source)
+    out, device = Path(out), torch.device(device)
     folder = out.with_name(out.name + ".run")
     record = fingerprint(config, preset_name, source, maker)
     checkpoint_path = folder / "checkpoint.pt"
@@ -138,8 +139,9 @@ def train(
         checkpoint = Checkpoint.read(checkpoint_path, record) if resume and checkpoint_path.exists() else None
         context = make_context(config, source, device, folder, checkpoint)
         head, data = context.head, context.data
-        stated = {} if consent is None else {CONSENT: consent.to_json()}
-        metadata = _metadata(source, record, context, maker, command) | stated
+        metadata = _metadata(source, record, context, maker, command)
+        if consent is not None:
+            metadata[CONSENT] = consent.to_json()
         with recorded(
             folder,
             context,
