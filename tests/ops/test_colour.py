@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from emotalking.ops import sh
-from emotalking.ops.composite import DEPTH, composite, dilate, mouth_coverage, over
+from emotalking.ops.composite import composite, dilate, mouth_coverage, over
 
 
 def sphere(samples: int = 200_000) -> torch.Tensor:
@@ -82,7 +82,7 @@ def test_the_seam_has_the_mouths_colour_darkened() -> None:
     nothing, white = torch.zeros(2, 512, 60, 3), torch.ones(2, 512, 60, 3)
     frame, _ = composite(nothing, torch.zeros(2, 512, 60), mouth, mouth_alpha, white)
     torch.testing.assert_close(frame[:, 40, 30], colours)
-    torch.testing.assert_close(frame[:, 55, 30], DEPTH * colours)
+    torch.testing.assert_close(frame[:, 55, 30], colours.square())
     torch.testing.assert_close(frame[:, 90, 30], white[:, 0, 0])
     (gradient,) = torch.autograd.grad(frame[:, 55, 30].sum(), mouth)
     assert gradient[:, 55, 30].eq(1).all() and gradient.sum() == 6

@@ -82,13 +82,16 @@ extern "C" {
 
 // rgb [H][W][3] and alpha [H][W] of planes `face` and `mouth` over `background` [H][W][3].
 void compose_image(const float *face, const float *mouth, const float *background, int width, int height, int reach,
-                   float darkening, int threads, float *rgb, float *alpha) {
+                   int threads, float *rgb, float *alpha) {
     const Image size{width, height};
     const int64_t pixels = size.pixels();
     const Mouth inside(mouth, size, threads);
     const Coverage coverage(mouth + 3 * pixels, inside, width, reach);
     float depth[3];
-    for (int d = 0; d < 3; ++d) depth[d] = darkening * float(inside.sums[d] / std::max(inside.sums[3], 1.0));
+    for (int d = 0; d < 3; ++d) {
+        const float mean = float(inside.sums[d] / std::max(inside.sums[3], 1.0));
+        depth[d] = mean * mean;
+    }
     parallel(height, 16, threads, [&](int64_t begin, int64_t end, int) {
         for (int64_t y = begin; y < end; ++y) {
             const float *widened = coverage.row(int(y), reach);

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from emotalking.ops.composite import DEPTH, reach_of
+from emotalking.ops.composite import reach_of
 from emotalking.ops.cpu.build import kernels
 
-library = kernels("compose.cpp", compose_image="pppiiifipp", lay_over="pplip")
+library = kernels("compose.cpp", compose_image="pppiiiipp", lay_over="pplip")
 
 
 @torch.no_grad()
@@ -18,7 +18,7 @@ def compose(face: Tensor, mouth: Tensor, background: Tensor, frame_height: int) 
     rgb, alpha = torch.empty_like(behind), behind.new_empty(frames, height, width)
     for frame in range(frames):
         library().compose_image(
-            *(each[frame].data_ptr() for each in (*layers, behind)), width, height, reach_of(frame_height), DEPTH,
+            *(each[frame].data_ptr() for each in (*layers, behind)), width, height, reach_of(frame_height),
             torch.get_num_threads(), rgb[frame].data_ptr(), alpha[frame].data_ptr(),
         )  # fmt: skip
     return rgb, alpha

@@ -45,7 +45,7 @@ inline unsigned char byte(float value) { return (unsigned char)(fminf(fmaxf(valu
 
 // torsos, plates: addresses of each frame's straight RGBA in 8 bit and of its RGB in [0, 1].
 extern "C" __global__ void __launch_bounds__(THREADS)
-compose(int height, int width, int reach, float darkness, const float4 *face, const float4 *mouth, const float *widened,
+compose(int height, int width, int reach, const float4 *face, const float4 *mouth, const float *widened,
         const float4 *sums, const long long *torsos, const long long *plates, unsigned char *out) {
     const int frame = blockIdx.y, place = blockIdx.x * THREADS + threadIdx.x;
     float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
@@ -58,7 +58,7 @@ compose(int height, int width, int reach, float darkness, const float4 *face, co
     for (int k = max(y - reach, 0); k <= min(y + reach, height - 1); ++k)
         cover = fmaxf(cover, widened[((long long)frame * height + k) * width + x]);
     const float4 front = face[at], inside = mouth[at];
-    const float depth = darkness / fmaxf(sum.w, 1.f), gap = (cover - inside.w) * depth, open = 1.f - front.w;
+    const float gap = cover - inside.w, open = 1.f - front.w;
     const uchar4 torso = ((const uchar4 *)torsos[frame])[place];
     const float share = torso.w / 255.f, body[3] = {torso.x / 255.f * share, torso.y / 255.f * share, torso.z / 255.f * share};
     const float heads[3] = {front.x, front.y, front.z}, mouths[3] = {inside.x, inside.y, inside.z};
@@ -68,7 +68,8 @@ compose(int height, int width, int reach, float darkness, const float4 *face, co
     const float alpha = head_alpha + share * (1.f - head_alpha);
     for (int c = 0; c < 3; ++c) {
         const float behind = KIND == 2 ? 0.f : body[c] + plate[c] * (1.f - share);
-        float value = heads[c] + (mouths[c] + gap * colours[c] + behind * (1.f - cover)) * open;
+        const float mean = colours[c] / fmaxf(sum.w, 1.f);
+        float value = heads[c] + (mouths[c] + gap * mean * mean + behind * (1.f - cover)) * open;
         if (KIND == 2) value = (fminf(fmaxf(value, 0.f), 1.f) + body[c] * (1.f - head_alpha)) / fmaxf(alpha, 1e-6f);
         out[at * CHANNELS + c] = byte(value);
     }

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from emotalking.ops.composite import DEPTH, reach_of
+from emotalking.ops.composite import reach_of
 from emotalking.ops.cuda.build import kernel
 
 Finish = Literal["plate", "matte", "transparent"]
@@ -50,6 +50,6 @@ def compose(
         (height, frames, 1), _THREADS, height, width, reach, mouth, widened, sums
     )
     kernel("compose.cu", "compose", definitions, device)(
-        (-(-height * width // _THREADS), frames, 1), _THREADS, height, width, reach, DEPTH, face, mouth, widened, sums,
-        torsos, plates, out,
+        (-(-height * width // _THREADS), frames, 1), _THREADS, height, width, reach, face, mouth, widened, sums, torsos,
+        plates, out,
     )  # fmt: skip
