@@ -73,7 +73,7 @@ def test_composition_by_hand() -> None:
     torch.testing.assert_close(over(face, face_alpha, under), frame)
 
 
-def test_the_seam_has_the_mouths_colour_darkened() -> None:
+def test_the_seam_has_the_mouths_colour_squared() -> None:
     """Two frames, each with its own mouth; what is seen between mouth and lips is neither black nor background."""
     mouth_alpha = torch.zeros(2, 512, 60)
     mouth_alpha[:, 30:50, 20:40] = 1.0
@@ -98,7 +98,7 @@ def test_no_background_shines_through_the_seam_at_the_lips() -> None:
     alpha = torch.zeros(1, 512, 60)
     alpha[0, 20, 30] = 0.7
     wide = mouth_coverage(alpha)
-    assert (wide[0, 8:33, 18:43] == 0.7).all() and wide.sum() == pytest.approx(0.7 * 25 * 25, rel=1e-5)
+    assert (wide[0, 3:38, 13:48] == 0.7).all() and wide.sum() == pytest.approx(0.7 * 35 * 35, rel=1e-5)
     black, white = torch.zeros(1, 512, 60, 3), torch.ones(1, 512, 60, 3)
     frame, covered = composite(black, torch.zeros_like(alpha), black, alpha, white)
     torch.testing.assert_close(frame[..., 0], 1 - wide)

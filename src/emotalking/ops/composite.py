@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-SEAM_SHARE = 0.05
-"""Share of the image's height over which the mouth's coverage is widened: 25 pixels of 512."""
+SEAM_SHARE = 0.07
+"""Share of the image's height over which the mouth's coverage is widened: 35 pixels of 512."""
 
 RIM = 3
 """Width in pixels of the border in which OpenCV keeps the gradients of the target image."""
@@ -59,8 +59,8 @@ def mouth_coverage(
     ``frame_height`` is that of the full frame where the layers are a window of it.
 
     Source: InsTaG widens by 13 pixels of 512, as TalkingGaussian's option does.
-    Deviation: 25 pixels. Emotions pull the lips' corners further than any recorded frame, and background shone through
-    gaps of up to 11 pixels between the lips and what the mouth's Gaussians cover.
+    Deviation: 35 pixels. Emotions pull the lips' corners further than any recorded frame, and background shone through
+    gaps of up to 16 pixels between the lips and what the mouth's Gaussians cover.
     """
     height = mouth_alpha.shape[-2] if frame_height is None else frame_height
     return dilate(mouth_alpha, 2 * reach_of(height) + 1)
