@@ -106,3 +106,14 @@ def test_mouth_sees_frames_that_show_it_and_black_at_the_end(actor_subject: Subj
     assert [mouth.learner.frozen(iteration) for iteration in (5, 6)] == [False, True]
     assert parts.backdrop().tolist() == [0.0, 1.0, 0.0]
     assert parts.backdrop(finished=True).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_audio_encoders_learn_from_a_share_of_the_stage_on(actor_subject: Subject) -> None:
+    parts = context(actor_subject, "face.iterations=40", "optim.audio=1e-4", "optim.audio_from=0.5")
+    stage = FaceStage(parts)
+    rates = []
+    for iteration in (0, 19, 20):
+        stage.before_update(iteration)
+        rates.append({group["name"]: group["lr"] for group in stage.optimizers["networks"].param_groups})
+    assert [rate["audio"] > 0 for rate in rates] == [False, False, True]
+    assert all(rate["networks"] > 0 for rate in rates)

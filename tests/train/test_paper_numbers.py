@@ -169,6 +169,7 @@ BEYOND = {
     "emotion.losses.eyes": 0.25,
     "model.gaze": True,
     "optim.audio": 1e-4,
+    "optim.audio_from": 0.9,
     "optim.final_share": 0.1,
     "face.losses.lips": 0.5,
     "face.losses.eyes": 0.25,

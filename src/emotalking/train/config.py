@@ -55,6 +55,8 @@ class OptimConfig:
     """Rate of every network weight not named below."""
     audio: float = 5e-4
     """Rate of the audio encoders; 0 keeps what their pretraining taught them, and leaves nothing to a sync loss."""
+    audio_from: float = 0.0
+    """Share of the mouth and face stages after which the audio encoders learn; until then they stay as pretrained."""
     temporal: float = 2.5e-3
     """Rate of the temporal audio attention (decay 1e-4). Five times the networks' as published; where those learn
     faster it must not: its softmax then settles on one frame of the window at once and stays there."""

@@ -120,6 +120,8 @@ class BranchLearner:
         set_group_rate(self._gaussians, "means", means_rate(iteration, optim, settings.means_until, self._extent))
         learning = settings.freeze_geometry_from or settings.iterations
         self._network_schedule.set(network_factor(iteration, settings.lr_decay_from, learning))
+        if iteration < optim.audio_from * settings.iterations:
+            set_group_rate(self.optimizers["networks"], "audio", 0.0)
         if self.frozen(iteration):
             for name in ("means", "raw_scales", "raw_quats"):
                 set_group_rate(self._gaussians, name, 0.0)
