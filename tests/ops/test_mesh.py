@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emotalking.ops.mesh import MeshFragments, facing_normals, interpolate_vertices, rasterize_mesh, vertex_normals
+from emotalking.ops.mesh import MeshFragments, interpolate_vertices, rasterize_mesh, vertex_normals
 
 
 def _soup(seed: int, faces: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,26 +80,3 @@ def test_vertex_normals_of_an_octahedron_point_outwards() -> None:
     np.testing.assert_allclose(normals[:6], vertices[:6], atol=1e-6)
     assert (normals[6] == 0).all()
     np.testing.assert_allclose(normals, vertex_normals(vertices, faces, backend="reference"), atol=1e-6)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (9, 30), (64, 47)])
-def test_facing_normals_equal_the_reference(size: tuple[int, int]) -> None:
-    rng = np.random.default_rng(2)
-    normals, shown = rng.normal(size=(*size, 3)).astype(np.float32), rng.random(size) < 0.8
-    normals[rng.random(size) < 0.2] = 0
-    settings = (-12.5, 3.5), 40.0, 0.1
-    found, expected = (facing_normals(normals, shown, *settings, backend=name) for name in ("cpu", "reference"))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    length = np.linalg.norm(found, axis=-1)
-    np.testing.assert_allclose(length[length > 0], 1, atol=1e-6)
-    assert (length[~shown] == 0).all()
-    np.testing.assert_array_equal(facing_normals(normals[:, ::-1], shown[:, ::-1], *settings)[..., 0].shape, size)
-
-
-def test_normals_face_the_camera_by_the_ray_of_their_pixel() -> None:
-    """A normal straight up is seen from the side, but from below the middle its front is."""
-    normals = np.tile(np.array([0, -2, 0], np.float32), (3, 1, 1))
-    found = facing_normals(normals, np.ones((3, 1), bool), (0.0, -20.0), 20.0, 0.1)
-    np.testing.assert_allclose(found[:, 0], 0)
-    below = facing_normals(normals, np.array([[True], [True], [False]]), (0.0, 20.0), 20.0, 0.1)
-    np.testing.assert_allclose(below[:, 0], [[0, -1, 0], [0, -1, 0], [0, 0, 0]])

@@ -13,7 +13,7 @@ from emotalking.data.labels import Label
 from emotalking.errors import InputError
 from emotalking.preprocess.action_units import head_points
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
-from emotalking.preprocess.normals import build_mesh, draw_normals, make_normals
+from emotalking.preprocess.normals import build_mesh, draw_normals, facing_normals, make_normals
 from emotalking.preprocess.pose.solver import solve_pose
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
@@ -76,6 +76,15 @@ def test_an_exact_sphere_gives_exact_normals() -> None:
     true = (hit - centre) / 0.15
     angles = np.degrees(np.arccos(np.clip((normals[rows, columns] * true).sum(-1), -1, 1)))
     assert np.median(angles) < 3 and np.percentile(angles, 95) < 10
+
+
+def test_normals_face_the_camera_by_the_ray_of_their_pixel() -> None:
+    """A normal straight up is seen from the side, but from below the middle its front is."""
+    normals = np.tile(np.array([0, -2, 0], np.float32), (3, 1, 1))
+    assert not facing_normals(normals, np.ones((3, 1), bool), (0.0, -20.0), 20.0).any()
+    below = facing_normals(normals, np.array([[True], [True], [False]]), (0.0, 20.0), 20.0)
+    np.testing.assert_allclose(below[:, 0], [[0, -1, 0], [0, -1, 0], [0, 0, 0]])
+    assert not facing_normals(np.zeros((1, 2, 3), np.float32), np.ones((1, 2), bool), (0.0, 0.0), 20.0).any()
 
 
 def test_eyes_and_mouth_are_holes(take: tuple) -> None:

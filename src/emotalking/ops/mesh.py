@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int32
+from jaxtyping import Float, Float32, Int, Int32
 
 from emotalking.ops.backends import Backend, Operation, builds
 
@@ -22,7 +22,6 @@ def _operation(name: str) -> Operation:
 RASTERIZE_MESH = _operation("rasterize_mesh")
 INTERPOLATE_VERTICES = _operation("interpolate_vertices")
 VERTEX_NORMALS = _operation("vertex_normals")
-FACING_NORMALS = _operation("facing_normals")
 
 
 class MeshFragments(NamedTuple):
@@ -122,34 +121,3 @@ def vertex_normals(
     points = np.ascontiguousarray(vertices, np.float32)
     triangles = np.ascontiguousarray(faces, np.int32)
     return VERTEX_NORMALS.choose(backend, _ON_HOST)(points, triangles)
-
-
-def facing_normals(
-    normals: Float[np.ndarray, "H W 3"],
-    shown: Bool[np.ndarray, "H W"],
-    corner: tuple[float, float],
-    focal: float,
-    least: float,
-    *,
-    backend: MeshBackend = "auto",
-) -> Float32[np.ndarray, "H W 3"]:
-    """Normals of a part of an image, at unit length, where they face the camera.
-
-    Args:
-        normals: OpenCV axes (x right, y down, z forward), of any length; zero where there is none. [H, W, 3]
-        shown: True where one may be kept. [H, W]
-        corner: centre of the first pixel (x, y), pixels from the principal point.
-        focal: pixels.
-        least: cosine of the angle between a normal and the way to the camera below which none is kept.
-        backend: as in :func:`rasterize_mesh`.
-
-    Returns:
-        Unit vectors, zero where none is kept. [H, W, 3]
-
-    Raises:
-        ValueError: the arrays differ in size.
-    """
-    if normals.shape != (*shown.shape, 3):
-        raise ValueError(f"normals, shown: expected one size, got {list(normals.shape)} and {list(shown.shape)}")
-    given = np.ascontiguousarray(normals, np.float32), np.ascontiguousarray(shown)
-    return FACING_NORMALS.choose(backend, _ON_HOST)(*given, corner, focal, least)

@@ -10,6 +10,7 @@ forehead above the last row of points) is missing here, and the depth is as good
 from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from scipy.spatial import Delaunay
@@ -19,7 +20,7 @@ from emotalking.data.files import SubjectFiles
 from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
 from emotalking.data.readers import read_masks
-from emotalking.ops.mesh import facing_normals, interpolate_vertices, rasterize_mesh, vertex_normals
+from emotalking.ops.mesh import interpolate_vertices, rasterize_mesh, vertex_normals
 from emotalking.preprocess.steps import each_frame
 
 _AXIS_Z = 0.02
@@ -99,8 +100,30 @@ def draw_normals(
     shown = np.ones((bottom - top, right - left), bool) if skin is None else skin[window]
     corner = left + 0.5 - width / 2, top + 0.5 - height / 2
     drawn = interpolate_vertices(normals, triangles, fragments)
-    out[window] = facing_normals(drawn, shown, corner, float(focal), _EDGE_ON)
+    out[window] = facing_normals(drawn, shown, corner, focal)
     return out
+
+
+def facing_normals(
+    normals: Float32[np.ndarray, "H W 3"], shown: Bool[np.ndarray, "H W"], corner: tuple[float, float], focal: float
+) -> Float32[np.ndarray, "H W 3"]:
+    """Unit normals of a part of an image where they are ``shown`` and face the camera; zero elsewhere.
+
+    Args:
+        normals: OpenCV axes, of any length; zero where there is none.
+        shown: True where one may be kept.
+        corner: centre of the first pixel (x, y), pixels from the principal point.
+        focal: pixels.
+    """
+    # A plane per axis: numpy is slow along a last axis of three.
+    x, y, z = cv2.split(normals)
+    columns = np.arange(shown.shape[1], dtype=np.float32) + np.float32(corner[0])
+    rows = np.arange(shown.shape[0], dtype=np.float32)[:, None] + np.float32(corner[1])
+    length = np.sqrt(x * x + y * y + z * z)
+    away = x * columns + y * rows + z * np.float32(focal)
+    away += np.float32(_EDGE_ON) * length * np.sqrt(columns * columns + (rows * rows + np.float32(focal) ** 2))
+    scale = (shown & (away <= 0)) / np.maximum(length, np.float32(1e-6))
+    return np.asarray(cv2.merge([x * scale, y * scale, z * scale]), np.float32)
 
 
 def make_normals(

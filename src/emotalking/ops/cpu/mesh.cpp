@@ -84,18 +84,3 @@ extern "C" void vertex_normals(const float* vertices, int64_t num_vertices, cons
             for (int d = 0; d < 3; ++d) n[d] /= length;
     }
 }
-
-extern "C" void facing_normals(const float* normals, const uint8_t* shown, int32_t width, int32_t height, float left,
-                               float top, float focal, float least, float* out) {
-    for (int32_t row = 0; row < height; ++row) {
-        const float ray_y = top + row;
-        for (int32_t column = 0; column < width; ++column, normals += 3, out += 3, ++shown) {
-            const float x = normals[0], y = normals[1], z = normals[2], ray_x = left + column;
-            const float length = std::sqrt(x * x + y * y + z * z);
-            const float ray = std::sqrt(ray_x * ray_x + ray_y * ray_y + focal * focal);
-            const bool drawn = *shown && length > 0 && -(x * ray_x + y * ray_y + z * focal) >= least * length * ray;
-            const float scale = drawn ? 1 / std::max(length, 1e-6f) : 0.0f;
-            out[0] = x * scale, out[1] = y * scale, out[2] = z * scale;
-        }
-    }
-}

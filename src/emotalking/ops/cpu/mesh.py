@@ -1,7 +1,7 @@
 """The compiled mesh operations behind `emotalking.ops.mesh`; all arrays contiguous."""
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Float32, Int32
 
 from emotalking.ops.cpu.build import kernels
 
@@ -10,7 +10,6 @@ library = kernels(
     rasterize_mesh="ppliifppp",
     interpolate_vertices="pippplp",
     vertex_normals="plplp",
-    facing_normals="ppiiffffp",
 )
 
 
@@ -48,19 +47,4 @@ def vertex_normals(vertices: Float32[np.ndarray, "V 3"], faces: Int32[np.ndarray
     """See :func:`emotalking.ops.mesh.vertex_normals`."""
     out = np.empty_like(vertices)
     library().vertex_normals(vertices.ctypes.data, len(vertices), faces.ctypes.data, len(faces), out.ctypes.data)
-    return out
-
-
-def facing_normals(
-    normals: Float32[np.ndarray, "H W 3"],
-    shown: Bool[np.ndarray, "H W"],
-    corner: tuple[float, float],
-    focal: float,
-    least: float,
-) -> Float32[np.ndarray, "H W 3"]:
-    """See :func:`emotalking.ops.mesh.facing_normals`."""
-    out, (height, width) = np.empty_like(normals), shown.shape
-    library().facing_normals(
-        normals.ctypes.data, shown.ctypes.data, width, height, *corner, focal, least, out.ctypes.data
-    )
     return out

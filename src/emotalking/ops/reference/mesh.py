@@ -1,7 +1,7 @@
 """Slow, obvious triangle rasterization in numpy (the reference of ``ops/cpu/mesh.cpp``)."""
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Float32, Int32
 
 
 def rasterize_mesh(
@@ -53,18 +53,3 @@ def vertex_normals(vertices: Float32[np.ndarray, "V 3"], faces: Int32[np.ndarray
         np.add.at(summed, faces[:, corner], across)
     length = np.linalg.norm(summed, axis=-1, keepdims=True)
     return (summed / np.where(length > 0, length, 1)).astype(np.float32)
-
-
-def facing_normals(
-    normals: Float32[np.ndarray, "H W 3"],
-    shown: Bool[np.ndarray, "H W"],
-    corner: tuple[float, float],
-    focal: float,
-    least: float,
-) -> Float32[np.ndarray, "H W 3"]:
-    """Unit normals of what faces the camera; see :func:`emotalking.ops.mesh.facing_normals`."""
-    columns, rows = (first + np.arange(count) for first, count in zip(corner, shown.shape[::-1], strict=True))
-    rays = np.stack([*np.meshgrid(columns, rows), np.full(shown.shape, focal)], -1)
-    length = np.linalg.norm(normals, axis=-1)
-    drawn = shown & (length > 0) & (-(normals * rays).sum(-1) >= least * length * np.linalg.norm(rays, axis=-1))
-    return np.where(drawn[..., None], normals / np.maximum(length, 1e-6)[..., None], 0).astype(np.float32)
