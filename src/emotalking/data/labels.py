@@ -60,9 +60,8 @@ class Masks:
         tooth as head this is the same; where it painted it grey, XOR would make it face *and* mouth, so it is left
         mouth only.
         """
-        from emotalking.ops.regions import bounds  # which loads PyTorch: info and validate do not need it
-
-        window = bounds(teeth)
+        left, top, width, height = cv2.boundingRect(teeth.view(np.uint8))
+        window = np.s_[top : top + height, left : left + width]
         np.copyto(labels[window], np.uint8(Label.MOUTH), where=teeth[window])
         return cls(labels, teeth)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -67,3 +69,20 @@ def remap(
     """
     chosen = REMAP.choose(backend, images, channels=images.shape[1])
     return chosen(images, labels, flow, log_gain, lit, colour)
+
+
+def sources(flow: Float[Tensor, "B 2 m n"], height: int, width: int) -> Float[Tensor, "B H W 2"]:
+    """Source of each pixel in `grid_sample`'s units, -1 to 1 over the image.
+
+    Args:
+        flow: offset (x, y) in pixels to each pixel's source, at full or half resolution.
+        height: of the image.
+        width: of the image.
+    """
+    if flow.shape[3] < width:
+        flow = F.interpolate(flow, scale_factor=2, mode="bilinear")
+    rows = torch.arange(height, device=flow.device, dtype=flow.dtype) + 0.5
+    columns = torch.arange(width, device=flow.device, dtype=flow.dtype) + 0.5
+    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], 0)
+    pixels = grid + flow[..., :height, :width]
+    return (pixels.permute(0, 2, 3, 1) / flow.new_tensor([width, height])) * 2 - 1

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emotalking.ops.reference.warp import sources
+from emotalking.ops.warp import sources
 
 _DEPTH_STEPS = 1 << 20
 

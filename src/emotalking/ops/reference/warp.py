@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emotalking.ops.warp import ROUNDS
+from emotalking.ops.warp import ROUNDS, sources
 
 
 def invert_field(planes: Tensor, places: Tensor, jacobian: Tensor, scale: int, step: int) -> tuple[Tensor, Tensor]:
@@ -45,14 +45,3 @@ def remap(
         labels[:, None].to(images.dtype), where, mode="nearest", padding_mode="border", align_corners=False
     )
     return torch.cat([new[:, :3] * gain, new[:, 3:-1]], 1), moved_labels[:, 0].round().to(torch.uint8)
-
-
-def sources(flow: Tensor, height: int, width: int) -> Tensor:
-    """Source of each pixel [B, H, W, 2], in `grid_sample`'s units: -1 to 1 over the image."""
-    if flow.shape[3] < width:
-        flow = F.interpolate(flow, scale_factor=2, mode="bilinear")
-    rows = torch.arange(height, device=flow.device, dtype=flow.dtype) + 0.5
-    columns = torch.arange(width, device=flow.device, dtype=flow.dtype) + 0.5
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], 0)
-    pixels = grid + flow[..., :height, :width]
-    return (pixels.permute(0, 2, 3, 1) / flow.new_tensor([width, height])) * 2 - 1
