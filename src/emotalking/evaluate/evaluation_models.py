@@ -23,6 +23,7 @@ from emotalking.networks.lpips import BACKBONES, Lpips, found_backbone
 from emotalking.networks.registry import models
 from emotalking.preprocess.config import EMOTION_MODELS, check_choice
 from emotalking.preprocess.landmarks import LandmarkProvider, MediaPipeMesh
+from emotalking.preprocess.networks import open_emotion_model as open_network
 
 IDENTITY_FRAMES = 16
 """Training frames, evenly spread, that define the person's identity vector; and held-out frames that check it."""
@@ -144,8 +145,6 @@ def open_emotion_model(which: str, device: torch.device | str = "cpu") -> Emotio
     check_choice("emotion model", which, EMOTION_MODELS)
     if not EMOTION_MODELS[which]:
         return ActionUnitModel()
-    from emotalking.preprocess.networks import open_emotion_model as open_network
-
     return EmoNetModel(open_network(which, device))
 
 

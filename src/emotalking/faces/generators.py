@@ -1,6 +1,5 @@
 """Open generators of emotional faces for images, clips and subject folders."""
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from emotalking.errors import InputError
 from emotalking.faces.paste_back import PaperGenerator
 from emotalking.faces.reader import SubjectReader
 from emotalking.faces.source import FaceSource, SubjectFaces
+from emotalking.networks.registry import sha256_of
 from emotalking.stylegan.lip_aligned import NAME, StyleEditor, TrainedFaces, open_faces
 from emotalking.train.run import MESH_WARP
 from emotalking.train.targets import GeneratorChoice
@@ -91,8 +91,7 @@ def choose_generator(kind: str, subject: Path, faces: Path | None, device: torch
         raise InputError(f"there is no generator '{kind}': expected mesh or paper.")
     source = Subject.open(subject)
     path = faces_file(source, faces)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(path)
     trained = open_faces(path, device)
     # One generator for training and for the preview frames: the networks are large, and the parser is fitted once.
     made = paper_generator(source, trained, device)

@@ -13,6 +13,7 @@ from emotalking.errors import InputError
 from emotalking.networks.face_normals import FaceNormals, estimate_normals
 from emotalking.preprocess.config import PARSINGS
 from emotalking.preprocess.landmarks import LandmarkProvider, open_provider
+from emotalking.preprocess.networks import NORMALS_PROVIDER, NetworkParsing
 from emotalking.preprocess.normals import build_mesh, draw_normals
 from emotalking.preprocess.parsing.parser import ClipParser, EmbeddedParsing, ParsingProvider
 
@@ -126,8 +127,6 @@ class SubjectReader:
 
 def _networks(masks: str, normals: str, device: torch.device | str) -> tuple[ParsingProvider, torch.nn.Module | None]:
     """Parser and normals network by their names in ``subject.json``."""
-    from emotalking.preprocess.networks import NORMALS_PROVIDER, NetworkParsing  # heavy
-
     parsing = NetworkParsing.open(masks, device) if PARSINGS.get(masks) else EmbeddedParsing()
     return parsing, FaceNormals.open().to(device) if normals == NORMALS_PROVIDER else None
 

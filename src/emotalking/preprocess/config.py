@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from emotalking.errors import InputError
-from emotalking.networks.registry import model_path, models
+from emotalking.networks.registry import model_path, models, sha256_of
 from emotalking.options import Device, EmotionModel, OptionalInput, SoundTrack, Turn
 
 PARSINGS: dict[str, tuple[str, ...]] = {
@@ -40,11 +40,9 @@ def networks(names: tuple[str, ...]) -> dict[str, dict[str, str]]:
     Raises:
         MissingModelError: a checkpoint is missing.
     """
-    from emotalking.preprocess.steps import file_hash  # heavy, and the command line's help needs the tables only
-
     paths = {name: model_path(name) for name in names}
     return {
-        name: {"file": path.name, "sha256": file_hash(path), "licence": models()[name].licence}
+        name: {"file": path.name, "sha256": sha256_of(path), "licence": models()[name].licence}
         for name, path in paths.items()
     }
 

@@ -17,6 +17,7 @@ from emotalking.data.files import SubjectFiles
 from emotalking.data.readers import read_json
 from emotalking.emotion.circumplex import emotion_in
 from emotalking.errors import InputError
+from emotalking.networks.registry import sha256_of
 from emotalking.ops.devices import choose_device
 from emotalking.preprocess.check.clip import check_clip
 from emotalking.preprocess.check.verdict import Footage
@@ -25,7 +26,6 @@ from emotalking.preprocess.identity import Faces, compare
 from emotalking.preprocess.job import Job
 from emotalking.preprocess.person import Person
 from emotalking.preprocess.prepare import prepare, run_job
-from emotalking.preprocess.steps import file_hash
 
 _logger = logging.getLogger("emotalking.preprocess")
 
@@ -126,7 +126,7 @@ def _folders(out: Path, clips: Sequence[Path]) -> dict[Path, Path]:
             raise InputError(f"two clips of expressions are called {clip.stem}: rename one of them.")
         manifest = folder / "subject.json"
         old = read_json(manifest).get("clip") if manifest.exists() else None
-        if isinstance(old, dict) and old.get("sha256") != file_hash(clip):
+        if isinstance(old, dict) and old.get("sha256") != sha256_of(clip):
             raise InputError(f"{folder} was made from another clip: rename {clip.name}, or remove that folder.")
         found[clip] = folder
     return found
@@ -139,4 +139,4 @@ def _finished(clip: Path, out: Path) -> bool:
     manifest = read_json(out / "subject.json")
     made_from = manifest.get("clip")
     whole = "frames" in manifest and all((out / f"transforms_{split}.json").exists() for split in ("train", "val"))
-    return whole and isinstance(made_from, dict) and made_from.get("sha256") == file_hash(clip)
+    return whole and isinstance(made_from, dict) and made_from.get("sha256") == sha256_of(clip)

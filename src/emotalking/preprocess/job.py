@@ -30,13 +30,14 @@ from emotalking.io.display import Framing, to_rgb
 from emotalking.io.files import remove_stale_within, replacing, write_bytes
 from emotalking.io.reading import parse_json, read_text, reading
 from emotalking.io.video import SHORTEST_S, ClipInfo, decode_frames
+from emotalking.networks.registry import sha256_of
 from emotalking.ops.box import Box
 from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT
 from emotalking.preprocess.person import Person
 from emotalking.preprocess.pose.track import PoseTrack
 from emotalking.preprocess.scan import SOUND_FILE, Scan, decode_sound, load_sound, scan_clip
-from emotalking.preprocess.steps import Steps, digest, file_hash
+from emotalking.preprocess.steps import Steps, digest
 from emotalking.preprocess.timeline import Timeline
 from emotalking.preprocess.tracking import PointFlow, RawTrack
 
@@ -75,7 +76,7 @@ class Job:
         """File of :meth:`points`."""
         self.head_file = self.work / "head.npy"
         """File of :meth:`head`."""
-        clip_hash = file_hash(clip)
+        clip_hash = sha256_of(clip)
         old = _earlier(self.files, clip, clip_hash)
         self.manifest: dict[str, Any] = {
             "emotalking": emotalking.__version__,

@@ -26,6 +26,8 @@ from emotalking.io.files import need_space
 from emotalking.io.images import read_image
 from emotalking.io.video import SHORTEST_S
 from emotalking.lipsync.offset import TRUSTED, measure_offset
+from emotalking.networks.face_normals import FaceNormals
+from emotalking.networks.registry import sha256_of
 from emotalking.ops.devices import choose_device
 from emotalking.preprocess import action_units as aus
 from emotalking.preprocess.action_units import read_openface
@@ -38,11 +40,12 @@ from emotalking.preprocess.job import Job, check_header, check_length, kept_byte
 from emotalking.preprocess.landmarks import open_provider
 from emotalking.preprocess.layers import draw_layers, make_background
 from emotalking.preprocess.masks import make_masks
+from emotalking.preprocess.networks import NetworkParsing, draw_network_normals, open_emotion_model, read_emotion
 from emotalking.preprocess.normals import make_normals
 from emotalking.preprocess.pose.step import has_pose, make_pose
 from emotalking.preprocess.processes import with_processes
 from emotalking.preprocess.scan import scan_clip
-from emotalking.preprocess.steps import Unfinished, file_hash
+from emotalking.preprocess.steps import Unfinished
 from emotalking.preprocess.timeline import Timeline, clock_warnings, lay_out
 from emotalking.preprocess.tracking import LONGEST_GAP_S, check_faces, find_framing, track_landmarks
 from emotalking.progress import track
@@ -128,7 +131,7 @@ def _run(job: Job, step: Callable[..., None]) -> None:
 
 def _hash(path: str | Path | None) -> str | None:
     """Content of a file among a step's settings; a missing file is for the step to complain about."""
-    return None if path is None else file_hash(Path(path)) if Path(path).is_file() else str(path)
+    return None if path is None else sha256_of(Path(path)) if Path(path).is_file() else str(path)
 
 
 def _check(job: Job) -> dict[str, Any]:
@@ -280,8 +283,6 @@ def _audio(job: Job) -> dict[str, Any]:
 def _masks(job: Job) -> dict[str, Any]:
     chosen, provider = job.config.parsing, None
     if PARSINGS[chosen]:
-        from emotalking.preprocess.networks import NetworkParsing
-
         provider = NetworkParsing.open(chosen, job.config.device)
     facts = make_masks(job.files, job.frames(), job.points(), job.layout, provider)
     return facts | {"networks": networks(PARSINGS[chosen])}
@@ -297,9 +298,6 @@ def _layers(job: Job) -> dict[str, Any]:
 
 def _normals(job: Job) -> dict[str, Any]:
     if job.config.normals == "network":
-        from emotalking.networks.face_normals import FaceNormals
-        from emotalking.preprocess.networks import draw_network_normals
-
         network = FaceNormals.open()
         facts = draw_network_normals(job.files, job.frames(), job.points(), job.layout, network, job.config.device)
         return facts | {"networks": networks(NORMALS["network"])}
@@ -324,8 +322,6 @@ def _emotion(job: Job) -> dict[str, Any]:
     chosen, gain = job.config.emotion_model, 1.0
     facts: dict[str, Any]
     if EMOTION_MODELS[chosen]:
-        from emotalking.preprocess.networks import open_emotion_model, read_emotion
-
         values = read_emotion(job.frames(), job.points(), job.layout, open_emotion_model(chosen, job.config.device))
         facts = {"provider": chosen, "networks": networks(EMOTION_MODELS[chosen])}
     else:

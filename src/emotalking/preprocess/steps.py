@@ -131,12 +131,6 @@ def digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let this thread's PyTorch compute alone, for networks of a hundred short operations on one frame (a decorator).
