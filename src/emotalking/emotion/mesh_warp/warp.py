@@ -12,32 +12,23 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
-from scipy.linalg import block_diag
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from emotalking.data.blink import OPENNESS_BLINK
 from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.generator import GeneratedFaces
-from emotalking.emotion.mesh_warp.displacement import (
-    USUAL_OPENING,
-    edge_basis,
-    face_map,
-    lid_share,
-    skin_basis,
-    template_grid,
-)
+from emotalking.emotion.mesh_warp.displacement import face_map, template_grid
 from emotalking.emotion.mesh_warp.expressions import coefficients, load_expressions, resting_expression_of
 from emotalking.emotion.mesh_warp.eyes import EyeIndices, mesh_box, openness, pin_eyeballs
 from emotalking.emotion.mesh_warp.points import PointFields, limit
+from emotalking.emotion.mesh_warp.prepared import mouth_width, prepared_tensors
 from emotalking.emotion.mesh_warp.resampling import rasterize_attributes, remap_normals
-from emotalking.emotion.mesh_warp.shading import COLOUR, Relight, fit_light, fold_basis, unit_normals
+from emotalking.emotion.mesh_warp.shading import COLOUR, Relight, fit_light, unit_normals
 from emotalking.emotion.mesh_warp.template import RINGS, build_template, corner_lift
 from emotalking.ops.warp import invert_field, remap
 
-LEAST_OPENING = 0.6
-"""Share of the usual eye's opening below which eyes count as closing, regardless of the neutral face."""
 WIDTHS = (0.5, 1.3)
 """Limits of a frame's mouth width, relative to the neutral face's, in proportion to which smiles widen it."""
 FINE_FIELD_BELOW = 384
@@ -95,67 +86,22 @@ class MeshWarp:
         self.layout = layout
         table = load_expressions()
         template = build_template(np.asarray(shape, np.float64), layout)
-        grid = template_grid(template)
-        face = face_map(template, grid, table.anchors)
-        moves = np.concatenate([skin_basis(grid, table, face), edge_basis(template, grid, table, face)], 1)
-        folds = fold_basis(grid, table, face)
-        basis = np.asarray(block_diag(moves.reshape(len(moves), -1), folds.reshape(len(folds), -1)), np.float32)
-        knots = table.knots.clone()
-        if not self.config.corners:
-            knots[:, [table.columns.index(name) for name in table.corner]] = 0
-        self.resting_expression = (
-            resting_expression_of(corner_lift(template))
-            if self.config.resting_expression is None
-            else self.config.resting_expression
-        )
-        """Valence and arousal of the resting face."""
-        self._grid = grid
+        self._grid = template_grid(template)
         # Shade is smooth: every second texel holds it.
-        self._coarse = grid.coarse()
+        self._coarse = self._grid.coarse()
         self._relight = Relight.of(template, self._coarse, face_map(template, self._coarse, table.anchors))
         self._focal = float(K[0, 0])
         # Of whole frames, also where a part of one is edited: the principal point is their middle.
         self._scale = 4 if 2 * K[1, 2] < FINE_FIELD_BELOW else 2
         self._unit_length = template.unit_length
         self._lids = EyeIndices(layout)
-        loops = [list(layout.eye_loop(side)) for side in ("right", "left")]
-        share = lid_share(template)
-        longest = max(map(len, loops))
-        eyes = torch.tensor([loop + loop[-1:] * (longest - len(loop)) for loop in loops])
-        lips = layout.lips_outer
-        # Ends of the mouth and of the line between the eyes' outer corners.
-        ends = (lips[0], lips[len(lips) // 2], layout.right_upper_lid[0], layout.left_upper_lid[0])
-        mouth = torch.tensor(ends)
-        mobile = np.ones((len(shape), 1), np.float32)
-        mobile[list(layout.right_iris + layout.left_iris)] = 0
-        world = template.points * np.array([1, -1]) * template.unit_length
-        vertices = np.concatenate([world, template.depth[:, None] * template.unit_length], 1) + template.centre
-        front = vertices[: len(shape)]
-        self._tensors = {
-            "basis": torch.from_numpy(basis),
-            "reach": torch.from_numpy(face.reach.astype(np.float32)),
-            "knots": knots,
-            "points": torch.from_numpy(template.points),
-            "triangles": torch.from_numpy(template.triangles),
-            "vertices": torch.from_numpy(vertices.astype(np.float32)),
-            "middle": torch.from_numpy(front[list(layout.nose) + sum(loops, [])].mean(0).astype(np.float32)),
-            "mobile": torch.from_numpy(mobile),
-            "centre": torch.from_numpy(template.centre),
-            "off_eyeballs": torch.from_numpy((face.off_eyes > 0).astype(np.float32)),
-            "is_lid": torch.tensor([float(name in table.lids) for name in table.columns]),
-            "lid_drop": torch.tensor(
-                [share * float(table.lids.get(name, {}).get("upper", 0)) for name in table.columns]
-            ),
-            "eyes": eyes,
-            "oval": torch.tensor(layout.oval),
-            "is_width": torch.tensor([float(name == "LW") for name in table.columns]),
-            "mouth": mouth,
-            "width": _width(torch.from_numpy(template.points[None, : len(shape)]), mouth),
-            # A face known from one image with closed eyes still has eyes that open.
-            "openness": openness(torch.from_numpy(template.points[None, : len(shape)])[:, eyes]).clamp(
-                min=LEAST_OPENING * USUAL_OPENING
-            ),
-        }
+        self.resting_expression = (
+            resting_expression_of(corner_lift(template))
+            if self.config.resting_expression is None
+            else self.config.resting_expression
+        )
+        """Valence and arousal of the resting face."""
+        self._tensors = prepared_tensors(template, self._grid, table, corners=self.config.corners)
 
     @property
     def name(self) -> str:
@@ -189,7 +135,7 @@ class MeshWarp:
         """
         if self._tensors["basis"].device != images.device:
             self.to(images.device)
-        count = self._tensors["points"].shape[0] - len(RINGS) * len(self.layout.oval)
+        count = len(self._tensors["mobile"])
         if landmarks.shape[1] != count:
             raise ValueError(f"landmarks must have {count} points, got {landmarks.shape[1]}")
         landmarks, viewmats = landmarks.to(images.dtype), viewmats.to(images.dtype)
@@ -259,7 +205,7 @@ class MeshWarp:
         share = ((awake_share - shut) / (awake - shut)).clamp(0, 1)
         share = (share * share * (3 - 2 * share))[:, None]
         # Speech stays: a pursed mouth is widened in proportion.
-        width = (_width(landmarks, self._tensors["mouth"]) / self._tensors["width"]).clamp(*WIDTHS)[:, None]
+        width = (mouth_width(landmarks, self._tensors["mouth"]) / self._tensors["width"]).clamp(*WIDTHS)[:, None]
         out = out * (1 + self._tensors["is_lid"] * (share - 1)) * (1 + self._tensors["is_width"] * (width - 1))
         # Lids that fall leave the pupil to be seen.
         per_unit = self._tensors["lid_drop"]
@@ -368,9 +314,3 @@ class MeshWarp:
         plane = torch.stack([x, y, torch.ones_like(x)], 2).expand(batch, -1, -1, -1)
         everywhere = (plane.flatten(1, 2) @ affine).view(batch, h, w, 2)
         return torch.cat([coarse[..., :2] + everywhere, coarse[..., 2:]], 3)
-
-
-def _width(points: Float[Tensor, "B K 2"], mouth: Int[Tensor, "4"]) -> Float[Tensor, " B"]:
-    """Width of the mouth over that of both eyes: turning the head shortens both."""
-    a, b, c, d = points[:, mouth].unbind(1)
-    return (b - a).norm(dim=1) / (d - c).norm(dim=1).clamp(min=1e-6)
