@@ -38,7 +38,7 @@ def test_a_missing_file_is_one_sentence(folder: Path) -> None:
         str(folder),
         "https://github.com/zllrunning",
         "non-commercial",
-        "parsing=embedded",
+        "parsing 'embedded'",
     ):
         assert word in message
     assert "\n" not in message and message.endswith(".")
@@ -74,4 +74,4 @@ def test_the_command_lists_them(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "missing (79999_iter.pth)" in told and "CC BY-NC-ND 4.0" in told
     assert main(["models", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert facts.keys() == models().keys() and facts["bisenet"]["without"] == "parsing=embedded"
+    assert facts.keys() == models().keys() and facts["bisenet"]["without"] == "parsing 'embedded'"

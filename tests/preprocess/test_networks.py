@@ -172,10 +172,10 @@ def test_missing_checkpoints_are_told_before_the_clip_is_touched(
     (tmp_path / "79999_iter.pth").write_bytes(b"weights")
     PrepareConfig(parsing="bisenet")
     wrong = {
-        ("parsing", "bisenet+easyportrait"): r"fpn-fp-512\.pth.*parsing=bisenet",
-        ("emotion_model", "emonet"): r"emonet_8\.pth.*CC BY-NC-ND.*emotion_model=landmarks",
+        ("parsing", "bisenet+easyportrait"): r"fpn-fp-512\.pth.*parsing 'bisenet'",
+        ("emotion_model", "emonet"): r"emonet_8\.pth.*CC BY-NC-ND.*emotion model 'landmarks'",
         ("emotion_model", "emonet5"): r"emonet_5\.pth",
-        ("normals", "network"): r"face_normals\.pth.*normals=mesh",
+        ("normals", "network"): r"face_normals\.pth.*normals 'mesh'",
     }
     for (field, choice), says in wrong.items():
         with pytest.raises(InputError, match=says):

@@ -221,7 +221,7 @@ def test_no_sound(tmp_path: Path) -> None:
 
 def test_no_face(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "wall.mp4", grey_frames(60), sound=speech(2.4))
-    with pytest.raises(InputError, match=r"wall\.mp4 cannot be used: no face was found in it .*set force"):
+    with pytest.raises(InputError, match=r"wall\.mp4 cannot be used: no face was found in it .*the option force"):
         prepare(clip, tmp_path / "out")
     with pytest.raises(InputError, match=r"wall\.mp4: no face was found in \d+ frames"):
         prepare(clip, tmp_path / "out", PrepareConfig(force=True))

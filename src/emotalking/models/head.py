@@ -95,7 +95,19 @@ class TalkingHead(nn.Module):
         if canonical is None and not attention:
             return gaussians.deform(**motion.offsets(gaussians.means, motion.codes(code(), aus, va, gaze)))
         canonical = motion.canonical(gaussians.means) if canonical is None else canonical
-        deformed = gaussians.deform(**motion(canonical, code(), aus, va, gaze))
+        return self.deform_face_by_code(canonical, code(), aus, va, gaze)
+
+    def deform_face_by_code(
+        self,
+        canonical: FaceCanonical,
+        code: Float[Tensor, "B A"],
+        aus: Float[Tensor, "B 6"],
+        va: Float[Tensor, "B 2"] | None = None,
+        gaze: Float[Tensor, "B 2"] | None = None,
+    ) -> Deformed:
+        """:meth:`deform_face` from the audio's code, with attention maps."""
+        motion = self.face.motion
+        deformed = self.face.gaussians.deform(**motion(canonical, code, aus, va, gaze))
         maps = motion.maps(canonical)
         deformed.attention = maps["audio"], maps["units"]
         return deformed

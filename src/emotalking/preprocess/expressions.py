@@ -70,7 +70,7 @@ def prepare_with(
     for path, folder in folders.items():
         likeness = compare(faces, Faces.of_clip(path, config.turn))
         if likeness.stranger and not config.force:
-            raise InputError(f"{path}: {likeness.doubt}; give clips of one person, or set force to continue.")
+            raise InputError(f"{path}: {likeness.doubt}; give clips of one person, or continue with the option force.")
         if likeness.doubt:
             _logger.info("note: %s: %s", path.name, likeness.doubt)
         if emotion_in(path.stem) is None:

@@ -153,8 +153,8 @@ def _used_part(job: Job) -> tuple[float | int, float | int]:
     found, config = job.steps.facts("check"), job.config
     if found["verdict"] == "unusable" and not config.force:
         raise InputError(
-            f"{job.clip} cannot be used: {'; '.join(found['reasons'])} (see the footage check; set force to "
-            "continue all the same)."
+            f"{job.clip} cannot be used: {'; '.join(found['reasons'])} (see the footage check; the option "
+            "force continues all the same)."
         )
     begin, end = found["part_s"]
     return _limited(config, (begin, end))

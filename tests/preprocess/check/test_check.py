@@ -235,7 +235,7 @@ def test_check_and_prepare_agree_on_a_gap(tmp_path: Path, take: Take) -> None:
 def test_upside_down_without_metadata(tmp_path: Path, take: Take) -> None:
     turned = [np.ascontiguousarray(image[::-1, ::-1]) for image in take.frames]
     found = checked(tmp_path, take, turned)
-    assert found.verdict == "unusable" and any("upside down: set turn to 180" in reason for reason in found.reasons)
+    assert found.verdict == "unusable" and any("upside down: turn it by 180" in reason for reason in found.reasons)
     again = check_clip(found.clip, turn=180)
     assert not any("upside" in reason for reason in again.reasons) and again.upright[0] > again.upright[2]
 
@@ -243,7 +243,7 @@ def test_upside_down_without_metadata(tmp_path: Path, take: Take) -> None:
 def test_on_its_side_without_metadata(tmp_path: Path, take: Take) -> None:
     turned = [np.ascontiguousarray(np.rot90(image)) for image in take.frames]
     found = checked(tmp_path, take, turned)
-    assert any("on its side: set turn to 90" in reason for reason in found.reasons)
+    assert any("on its side: turn it by 90" in reason for reason in found.reasons)
 
 
 def test_a_mask_over_the_mouth(tmp_path: Path, take: Take) -> None:

@@ -225,7 +225,7 @@ def _reasons(f: dict[str, Any], *, spoken: bool) -> list[str]:
         out.append("the image does not move: it is a still image, or the recording froze")
     if turn := missing_turn(f["upright"]):
         how = "upside down" if turn == 180 else "on its side"
-        out.append(f"the image is {how}: set turn to {turn}")
+        out.append(f"the image is {how}: turn it by {turn} degrees (option turn)")
     elif abs(f["roll"]) > LYING:
         out.append("the image is on its side or upside down: rotate it")
     elif f["lost_share"] > MOST_LOST:

@@ -129,7 +129,7 @@ class EmotionStage(Stage):
                 self._canonical = head.face.motion.canonical(gaussians.means)
                 self._codes = torch.cat([head.face.audio(part) for part in self._conditions.audio.split(CODES)])
             code = self._codes[as_index(inputs.frame)]
-            face = gaussians.deform(**head.face.motion(self._canonical, code, conditions.aus, gaze=conditions.gaze))
+            face = head.deform_face_by_code(self._canonical, code, conditions.aus, gaze=conditions.gaze)
         emotional = head.add_emotion(face, wanted.va)
         view, (height, width) = conditions.viewmats, wanted.image.shape[1:3]
         extra = None if wanted.normals is None else normal_channels(gaussians, emotional, view)
