@@ -4,7 +4,6 @@ import logging
 import pickle
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,7 @@ from emotalking.jobs.job import Job, attempt, by_name
 from emotalking.jobs.page import write_page
 
 from . import work
-
-
-def job(folder: Path, name: str, function: object, *arguments: object) -> Job:
-    output = folder / name
-    made = partial(function, output, *arguments)  # type: ignore[call-overload]
-    return Job(name, output, made, folder / f"{name}.log", output.exists)
+from .work import job
 
 
 def test_a_failure_stops_nobody_and_what_is_finished_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

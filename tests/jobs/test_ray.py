@@ -20,6 +20,7 @@ from emotalking.jobs.engine import Sequential, open_engine
 from emotalking.jobs.job import Job, Outcome
 
 from . import work
+from .work import job
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: emotalking[cluster]")
 STORE = 80 << 20
@@ -38,12 +39,6 @@ def nodes() -> Iterator[Any]:
         cluster.workers = [cluster.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(3)]
         yield cluster
         cluster.shutdown()
-
-
-def job(folder: Path, name: str, function: object, *arguments: object) -> Job:
-    output = folder / name
-    made = partial(function, output, *arguments)  # type: ignore[call-overload]
-    return Job(name, output, made, folder / f"{name}.log", output.exists)
 
 
 def states(outcomes: list[Outcome]) -> dict[str, str]:

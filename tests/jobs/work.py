@@ -3,16 +3,25 @@
 import os
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from emotalking.errors import InputError
+from emotalking.jobs.job import Job
 from emotalking.progress import track
+
+
+def job(folder: Path, name: str, function: Callable[..., None], *arguments: object) -> Job:
+    """A job whose output is the file ``name``."""
+    output = folder / name
+    return Job(name, output, partial(function, output, *arguments), folder / f"{name}.log", output.exists)
 
 
 def write(path: Path, value: int = 0) -> None:
     """Make the file, or go on with what an interrupted attempt left of it."""
-    partial = path.with_suffix(".partial")
-    begun = partial.read_text() if partial.exists() else ""
+    interrupted = path.with_suffix(".partial")
+    begun = interrupted.read_text() if interrupted.exists() else ""
     path.write_text(f"{begun}{value}")
     with path.with_suffix(".times").open("a") as times:
         times.write("made\n")
@@ -40,9 +49,9 @@ def fill_memory(path: Path, times: int) -> None:
 
 def die_once(path: Path) -> None:
     """Leave a checkpoint, and be killed as by a system without memory; then finish."""
-    partial = path.with_suffix(".partial")
-    if not partial.exists():
-        partial.write_text("resumed ")
+    interrupted = path.with_suffix(".partial")
+    if not interrupted.exists():
+        interrupted.write_text("resumed ")
         os.kill(os.getpid(), signal.SIGKILL)
     write(path, 1)
 

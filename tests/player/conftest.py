@@ -1,76 +1,38 @@
 """A stand-in for an avatar: the same interface, pictures that tell what they were made from."""
 
-from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
-from emotalking.data.audio_features import DEFAULT_FEATURE
+from ..avatars import Frames, PlainAvatar
 
 RECORDED = 60
 
 
-@dataclass
-class Frames:
-    rgb: Tensor
-    alpha: Tensor
-
-
-class FakeAvatar:
+class FakeAvatar(PlainAvatar):
     """A disc for a head; its red is the loudness of speech, its green the valence; it moves with the pose."""
 
-    width, height, fps, audio_features = 48, 40, Fraction(25), DEFAULT_FEATURE
-    device = torch.device("cpu")
-    closes_lips = emotional = True
-
-    def __init__(self) -> None:
-        time = np.arange(RECORDED) / 25
-        self.viewmats = np.tile(np.eye(4, dtype=np.float32), (RECORDED, 1, 1))
-        self.viewmats[:, 0, 3] = 0.01 * np.sin(2 * np.pi * 0.6 * time)
-        self.viewmats[:, 2, 3] = 0.7
-        self.aus = np.zeros((RECORDED, 6), np.float32)
+    def __init__(self, width: int = 48, height: int = 40) -> None:
+        super().__init__(width, height, Fraction(25), RECORDED)
+        self.viewmats[:, 0, 3] = 0.01 * np.sin(2 * np.pi * 0.6 * np.arange(RECORDED) / 25)
         self.aus[20:24, 5] = 2.0
-        self.va = np.zeros((RECORDED, 2), np.float32)
-        self.background = np.full((self.height, self.width, 3), (10, 20, 200), np.uint8)
         self.calls: list[dict] = []
         self.shown: list[int] = []
 
     def torso(self, index: int) -> np.ndarray:
         self.shown.append(index)
-        layer = np.zeros((self.height, self.width, 4), np.uint8)
+        layer = super().torso(index)
         layer[30:] = (200, 100, index, 255)
         layer[28:30] = (200, 100, index, 128)
         return layer
 
     def render(self, viewmats, audio_windows, aus, va=None, background=None, speech=None, *, gaze=None) -> Frames:
-        batch = len(viewmats)
-        self.calls.append(
-            {
-                "viewmats": viewmats,
-                "windows": audio_windows,
-                "aus": aus,
-                "va": va,
-                "behind": background,
-                "speech": speech,
-                "gaze": gaze,
-            }
-        )
-        rows, columns = torch.meshgrid(torch.arange(self.height), torch.arange(self.width), indexing="ij")
-        x = 24 + 500 * viewmats[:, 0, 3]
-        alpha = (((columns - x[:, None, None]) ** 2 + (rows - 16) ** 2) < 100).float()
-        colour = torch.zeros(batch, 3)
-        colour[:, 0] = (audio_windows[:, 4].mean((1, 2)) / 4).clamp(0, 1)
-        if speech is not None:
-            colour[:, 0] *= speech
-        if va is not None:
-            colour[:, 1] = va[:, 0] / 2 + 0.5
-        rgb = colour[:, None, None] * alpha[..., None]
-        if background is not None:
-            rgb = rgb + background * (1 - alpha[..., None])
-        return Frames(rgb, alpha)
+        given = {"viewmats": viewmats, "windows": audio_windows, "aus": aus, "va": va, "behind": background}
+        self.calls.append(given | {"speech": speech, "gaze": gaze})
+        loudness = (audio_windows[:, 4].mean((1, 2)) / 4).clamp(0, 1)
+        red = loudness if speech is None else loudness * speech
+        return self.composed(self.disc(24 + 500 * viewmats[:, 0, 3, None, None], 16, 10), red, va, background)
 
 
 class FakeEmotion:

@@ -22,8 +22,10 @@ from .conftest import FakeAvatar
 class LargeAvatar(FakeAvatar):
     """Large enough to be marked."""
 
-    width, height = 96, 80
     sha256 = "12345678" + "0" * 56
+
+    def __init__(self) -> None:
+        super().__init__(96, 80)
 
 
 MARK = Mark(Payload(0x12345678))

@@ -50,10 +50,8 @@ def place() -> ClipCrop:
 class PlacedAvatar(FakeAvatar):
     """A square avatar that knows its place."""
 
-    width = height = 48
-
     def __init__(self, place: ClipCrop | None) -> None:
-        super().__init__()
+        super().__init__(48, 48)
         self.place = place
 
     def torso(self, index: int) -> np.ndarray:

@@ -9,8 +9,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -18,56 +16,29 @@ from emotalking.serve.protocol import SUBPROTOCOL, ReceivedFrame, unpack_frame
 from emotalking.serve.server import LiveServer
 from emotalking.serve.settings import ServeSettings
 
+from ..avatars import Frames, PlainAvatar
+
 RATE = 48000
 LONG_S = 60.0
 """Patience with a busy machine; nothing waits for so long."""
 
 
-@dataclass
-class Frames:
-    rgb: Tensor
-    alpha: Tensor
-
-
-class FakeAvatar:
+class FakeAvatar(PlainAvatar):
     """A red disc whose green is the valence; 50 frames a second."""
 
-    audio_features = "hama"
-    device = torch.device("cpu")
-    closes_lips = emotional = True
-
     def __init__(self, size: int = 32, fps: Fraction = Fraction(50), noise: bool = False) -> None:
-        self.width = self.height = size
-        self.fps = fps
-        self.viewmats = np.tile(np.eye(4, dtype=np.float32), (20, 1, 1))
-        self.viewmats[:, 2, 3] = 0.7
-        self.aus = np.zeros((20, 6), np.float32)
-        self.va = np.zeros((20, 2), np.float32)
-        self.background = np.full((size, size, 3), (10, 20, 200), np.uint8)
+        super().__init__(size, size, fps, 20)
         if noise:
             self.background = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
         self.batches: list[int] = []
         self.broken = False
 
-    def torso(self, index: int) -> np.ndarray:
-        return np.zeros((self.height, self.width, 4), np.uint8)
-
     def render(self, viewmats, audio_windows, aus, va=None, background=None, speech=None) -> Frames:
         if self.broken:
             raise RuntimeError("a renderer that does not work")
         self.batches.append(len(viewmats))
-        rows, columns = torch.meshgrid(torch.arange(self.height), torch.arange(self.width), indexing="ij")
-        centre = self.width / 2
-        alpha = (((columns - centre) ** 2 + (rows - centre) ** 2) < (self.width / 4) ** 2).float()
-        alpha = alpha.expand(len(viewmats), -1, -1)
-        colour = torch.zeros(len(viewmats), 3)
-        colour[:, 0] = 1.0
-        if va is not None:
-            colour[:, 1] = va[:, 0] / 2 + 0.5
-        rgb = colour[:, None, None] * alpha[..., None]
-        if background is not None:
-            rgb = rgb + background * (1 - alpha[..., None])
-        return Frames(rgb, alpha)
+        alpha = self.disc(self.width / 2, self.width / 2, self.width / 4).expand(len(viewmats), -1, -1)
+        return self.composed(alpha, 1.0, va, background)
 
 
 @contextmanager

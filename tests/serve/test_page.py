@@ -27,6 +27,7 @@ from emotalking.serve.server import LiveServer
 from emotalking.serve.settings import ServeSettings
 from emotalking.serve.studio import page_router
 
+from ..avatars import Frames, PlainAvatar
 from .chromium import PATIENCE_S, launched, needs_chromium, wait
 
 pytestmark = needs_chromium
@@ -37,35 +38,17 @@ METER = Path(__file__).with_name("page_probe_worklet.js")
 """Notes, in the page, when loud sound is heard and when each image is drawn."""
 
 
-class Square:
+class Square(PlainAvatar):
     """An avatar that is a square, whose green is the valence, before a blue wall."""
 
-    width = height = 64
-    fps = Fraction(25)
-    audio_features = "hama"
-    device = torch.device("cpu")
-    closes_lips = emotional = True
-
     def __init__(self) -> None:
-        self.viewmats = np.tile(np.eye(4, dtype=np.float32), (25, 1, 1))
-        self.viewmats[:, 2, 3] = 0.7
-        self.aus = np.zeros((25, 6), np.float32)
-        self.va = np.zeros((25, 2), np.float32)
-        self.background = np.full((64, 64, 3), (0, 0, 200), np.uint8)
+        super().__init__(64, 64, Fraction(25), 25)
+        self.background[:] = (0, 0, 200)
 
-    def torso(self, index: int) -> np.ndarray:
-        return np.zeros((64, 64, 4), np.uint8)
-
-    def render(self, viewmats, audio_windows, aus, va=None, background=None, speech=None) -> Any:
-        colour = torch.zeros(len(viewmats), 3)
-        if va is not None:
-            colour[:, 1] = va[:, 0] / 2 + 0.5
+    def render(self, viewmats, audio_windows, aus, va=None, background=None, speech=None) -> Frames:
         alpha = torch.zeros(len(viewmats), 64, 64)
         alpha[:, 16:48, 16:48] = 1.0
-        rgb = colour[:, None, None] * alpha[..., None]
-        if background is not None:
-            rgb = rgb + background * (1 - alpha[..., None])
-        return type("Frames", (), {"rgb": rgb, "alpha": alpha})()
+        return self.composed(alpha, 0.0, va, background)
 
 
 @pytest.fixture(scope="module")

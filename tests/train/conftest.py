@@ -5,9 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from emotalking.data import Subject
 from emotalking.emotion.mesh_warp.warp import MeshWarp
 from emotalking.train import emotion_pretraining, motion_pretraining, prune, run
 from emotalking.train.callbacks import report as recording
+from emotalking.train.data import TrainingData
+
+from .small import training_data
 
 _WARPS: dict[tuple[bytes, bytes], MeshWarp] = {}
 
@@ -36,3 +40,9 @@ def short_runs(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.path.name != "test_run_record.py":
             patch.setattr(recording, "write_page", lambda folder: None)
         yield
+
+
+@pytest.fixture
+def data(actor_subject: Subject) -> TrainingData:
+    """The actor's training frames."""
+    return training_data(actor_subject)

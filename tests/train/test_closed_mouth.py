@@ -7,8 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from emotalking.data import Subject
-from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.io.settings import override
 from emotalking.models.head import TalkingHead
 from emotalking.ops.composite import to_uint8
@@ -20,11 +18,6 @@ from emotalking.train.stages import finetune as closed_lips
 from emotalking.train.stages.finetune import closed_frames, difference, geometric_median, learn_closed_mouth_codes
 
 FEW = ["model.face.initial_points=300", "model.mouth.initial_points=60", "audio_pretraining=0", "motion_pretraining=0"]
-
-
-@pytest.fixture(scope="module")
-def data(actor_subject: Subject) -> TrainingData:
-    return TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from emotalking.data import Subject
-from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.emotion.mesh_warp.warp import MeshWarp
 from emotalking.io.settings import override
 from emotalking.train.config import TrainConfig
@@ -31,11 +30,6 @@ def config(actor_subject: Subject) -> TrainConfig:
         "emotion.pretraining=60",
     ]
     return resolve_config(override(preset("tiny"), few), actor_subject)
-
-
-@pytest.fixture(scope="module")
-def data(actor_subject: Subject) -> TrainingData:
-    return TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
 
 
 def begun(config: TrainConfig, data: TrainingData) -> EmotionStage:

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from emotalking.data import Subject
-from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.io.settings import override
 from emotalking.train.data import TrainingData
 from emotalking.train.initial import jaw_line
@@ -14,11 +12,6 @@ from emotalking.train.run import build_head
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FEW = ["model.face.initial_points=60", "model.mouth.initial_points=60", "audio_pretraining=0", "motion_pretraining=0"]
-
-
-@pytest.fixture
-def data(actor_subject: Subject) -> TrainingData:
-    return TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
 
 
 def test_the_share_rises_from_the_upper_to_the_lower_lip(data: TrainingData) -> None:

@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from emotalking.data import Subject
-from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.gaze import IRIS_RADIUS
 from emotalking.io.settings import override
 from emotalking.models.head import TalkingHead
@@ -15,11 +13,6 @@ from emotalking.train.presets import preset
 from emotalking.train.run import build_head
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture
-def data(actor_subject: Subject) -> TrainingData:
-    return TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
 
 
 def untrained(data: TrainingData) -> TalkingHead:

@@ -30,11 +30,6 @@ class Tint:
         return GeneratedFaces(colour[:, None, None].expand_as(images).clone(), labels, landmarks)
 
 
-@pytest.fixture(scope="module")
-def data(actor_subject: Subject) -> TrainingData:
-    return TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
-
-
 def targets(data: TrainingData, draw: torch.Generator, batch: int, **options: Any) -> EmotionalTargets:
     made = EmotionalTargets(data, Tint(), draw, va_limit=1.0, real_share=0.3, **options)
     made._batch = batch
