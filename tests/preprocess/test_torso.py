@@ -51,11 +51,28 @@ def test_the_neck_continues_behind_the_chin() -> None:
 
 
 def test_the_extension_stays_inside_the_head() -> None:
-    """Moved by two pixels the head still hides it."""
+    """Moved by two pixels the head still hides it, except where it touches the body; there the layer has no notch."""
     image, labels = bust()
     alpha = torso_layer(image, labels)[..., 3]
     person = cv2.erode((labels != Label.BACKGROUND).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    assert (alpha[:198][~person[:198] & (labels[:198] == Label.HEAD)] < 128).all()
+    body = np.isin(labels, [Label.NECK, Label.TORSO]).astype(np.uint8)
+    near, beside = (cv2.dilate(body, np.ones((size, size), np.uint8)).astype(bool) for size in (5, 3))
+    outline = ~person & (labels == Label.HEAD)
+    assert (alpha[outline & ~near] < 128).all()
+    assert (alpha[outline & beside] > 128).all()
+
+
+def test_no_jacket_continues_above_the_tip_of_a_collar() -> None:
+    """Beside the neck, skin does."""
+    _, labels = bust()
+    collar = np.array([[60, 200], [103, 150], [103, 200]], np.int32)
+    cv2.fillPoly(labels, [collar], int(Label.TORSO))
+    image = np.array([WALL, SKIN, (0, 0, 0), (60, 10, 10), (180, 130, 110), CLOTH], np.uint8)[labels]
+    layer = torso_layer(image, labels)
+    hidden = (labels == Label.HEAD) & (layer[..., 3] > 128)
+    hidden[:, :101] = hidden[:, 104:] = False
+    assert hidden.sum() > 10
+    assert (layer[hidden][:, 0] > layer[hidden][:, 2]).all()
 
 
 def test_soft_border() -> None:

@@ -285,10 +285,12 @@ def _behind_head(labels: np.ndarray, chin: int | None, scale: float) -> tuple[np
     # Only above body in the same column: a neck does not grow sideways behind the ears.
     rows = np.arange(len(labels), dtype=np.int16)[:, None]
     neck_label, torso_label, head = labels == Label.NECK, labels == Label.TORSO, mask_of(labels, *WHOLE_HEAD)
-    # Clear of the outline, so that the layer is never visible next to a head that moved a little.
-    margin = 2 * max(1, round(3 * scale)) + 1
+    # Clear of the outline, so that the layer is never visible next to a head that moved a little; but up to the body,
+    # or a notch would show between them at a collar's tip.
+    margin = np.ones((2 * max(1, round(3 * scale)) + 1,) * 2, np.uint8)
     person = (labels != Label.BACKGROUND).view(np.uint8)
-    allowed = head & cv2.erode(person, np.ones((margin, margin), np.uint8)).view(bool)
+    near_body = cv2.dilate(mask_of(labels, *BODY).view(np.uint8), margin).view(bool)
+    allowed = head & (near_body | cv2.erode(person, margin).view(bool))
     neck, torso = (
         _reached(allowed & (rows <= np.where(source, rows, np.int16(-1)).max(0)), source, reach * scale)
         for source, reach in ((neck_label, NECK_EXTENSION_PX), (torso_label, TORSO_EXTENSION_PX))
@@ -322,17 +324,15 @@ def _rounded(
     out = np.zeros((2, *labels.shape), bool)
     sizes = [2 * max(1, round(radius * scale)) + 1 for radius in (NOTCH_PX, HORN_PX)]
     window = bounds(allowed | neck | torso, sum(sizes))  # what is further away changes no pixel of them
-    neck_label, body = labels == Label.NECK, mask_of(labels[window], *BODY)
     neck, torso, labels, allowed = (part[window] for part in (neck, torso, labels, allowed))
+    body = mask_of(labels, *BODY)
     solid = (body | neck | torso).view(np.uint8)
     for operation, size in zip((cv2.MORPH_CLOSE, cv2.MORPH_OPEN), sizes, strict=True):
         solid = cv2.morphologyEx(solid, operation, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
     behind = solid.astype(bool) & (allowed | neck | torso) & ~body
-    shares = [
-        cv2.blur((part | (labels == label)).astype(np.float32), (sizes[1], sizes[1]))
-        for part, label in ((neck, Label.NECK), (torso, Label.TORSO))
-    ]
-    out[0][window] = behind & (shares[0] >= shares[1]) & neck_label.any()
+    # Above the tip of a collar is skin; a jacket continued there shows as a knob.
+    skin = cv2.dilate((neck | (labels == Label.NECK)).view(np.uint8), np.ones((sizes[1], sizes[1]), np.uint8))
+    out[0][window] = behind & skin.view(bool)
     out[1][window] = behind & ~out[0][window]
     return out[0], out[1]
 
