@@ -211,7 +211,7 @@ def test_training_learns_and_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync_training, "RUN", 14)  # small, to be quick
     opening, sound = babble(100)
     clip = TalkingClip(drawn(opening), np.ones(100, bool), np.arange(100) < 90, sound, "made")
-    network, loss = sync_training.fit([clip], steps=16, runs=2, device="cpu", seed=0)
+    network, loss = sync_training.fit([clip], steps=10, runs=2, device="cpu", seed=0)
     assert np.isfinite(loss) and loss < 1.1 * np.log(10)  # guessing which of ten sounds is the own one
     again = [sync_training.fit([clip], steps=2, runs=2, device="cpu", seed=0)[1] for _ in range(2)]
     assert again[0] == again[1]

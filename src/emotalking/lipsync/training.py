@@ -196,7 +196,8 @@ def _learn(network: PersonalNetwork, batches: _Batches, steps: int, device: torc
     scale = torch.tensor(np.log(10.0), dtype=torch.float32, device=device, requires_grad=True)
     groups = [{"params": network.parameters(), "weight_decay": _DECAY}, {"params": [scale], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=_RATE, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps, pct_start=0.1)
+    # Not a tenth: of ten steps PyTorch divides by zero then.
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps, pct_start=0.11)
     losses = []
     with bar() as progress:
         task = progress.add_task("sync expert", total=steps, note="")
