@@ -17,17 +17,15 @@ from emotalking.data.validate import validate
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import InputError
 
+from ..memory import memory_below
 from .conftest import FRAMES, Tiny
 
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
     """Reading makes no more than some megabytes."""
-    tracemalloc.start()
-    yield
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 32 << 20
+    with memory_below(32 << 20):
+        yield
 
 
 def into_json(path: Path, *keys: str | int, value: object) -> None:

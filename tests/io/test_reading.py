@@ -3,7 +3,6 @@
 import io
 import pickle
 import struct
-import tracemalloc
 import zipfile
 import zlib
 from fractions import Fraction
@@ -18,6 +17,8 @@ from emotalking.io.archives import check_pickle
 from emotalking.io.arrays import load_archive, load_array
 from emotalking.io.reading import frame_rate, parse_json, read_text, reading
 from emotalking.io.torch_files import read_torch
+
+from ..memory import memory_below
 
 
 @pytest.mark.parametrize(
@@ -127,13 +128,9 @@ def test_claims_of_an_array_are_compared_with_its_file(content: bytes, archived:
             archive.writestr("x.npy", content)
     else:
         path.write_bytes(content)
-    tracemalloc.start()
-    try:
+    with memory_below(4 << 20):
         with pytest.raises(ValueError):
             _ = load_archive(path) if archived else load_array(path)
-        assert tracemalloc.get_traced_memory()[1] < 4 << 20
-    finally:
-        tracemalloc.stop()
 
 
 def test_a_zip_bomb_is_refused_and_a_well_packed_archive_read(tmp_path: Path) -> None:
@@ -142,13 +139,9 @@ def test_a_zip_bomb_is_refused_and_a_well_packed_archive_read(tmp_path: Path) ->
     assert load_archive(path)["x"].shape == (30, 512, 512)
     np.savez_compressed(path, x=np.zeros(100 << 20, np.uint8))
     assert path.stat().st_size < 200_000
-    tracemalloc.start()
-    try:
+    with memory_below(4 << 20):
         with pytest.raises(ValueError, match="far more than its size"):
             load_archive(path)
-        assert tracemalloc.get_traced_memory()[1] < 4 << 20
-    finally:
-        tracemalloc.stop()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("x.npy", _npy("(1,)", rest=bytes(4)))
     with pytest.raises(ValueError, match="unusual"):
@@ -162,13 +155,9 @@ def test_a_part_that_is_longer_than_its_archive_is_refused(tmp_path: Path) -> No
     directory = whole.rindex(b"PK\x01\x02")
     whole[directory + 20 : directory + 24] = struct.pack("<I", (1 << 32) - 215)  # its compressed size
     path.write_bytes(whole)
-    tracemalloc.start()
-    try:
+    with memory_below(4 << 20):
         with pytest.raises(ValueError, match="longer than all of it"):
             load_archive(path)
-        assert tracemalloc.get_traced_memory()[1] < 4 << 20
-    finally:
-        tracemalloc.stop()
 
 
 def _nested(levels: int) -> bytes:
@@ -193,13 +182,9 @@ def _nested(levels: int) -> bytes:
 )
 def test_lengths_in_a_pickle_are_not_believed(program: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(program)
-    tracemalloc.start()
-    try:
+    with memory_below(1 << 20):
         with (tmp_path / "a").open("rb") as file, pytest.raises((ValueError, LookupError, pickle.UnpicklingError)):
             check_pickle(file)
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    finally:
-        tracemalloc.stop()
 
 
 def test_tuples_that_double_at_every_level_are_refused(tmp_path: Path) -> None:

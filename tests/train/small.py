@@ -1,5 +1,9 @@
 """Small trainings of the actor, and their parts."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 import torch
 
 from emotalking.data import Subject
@@ -9,6 +13,7 @@ from emotalking.train import run
 from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset
+from emotalking.train.step import Stage
 
 
 def small(
@@ -40,3 +45,18 @@ def context(
     config, data = override(preset("tiny"), settings), training_data(subject, device=device, normals=normals)
     generator = torch.Generator().manual_seed(seed)
     return Context(run.build_head(config, data, generator), data, config, generator)
+
+
+@contextmanager
+def cut_off(stage: type[Stage], at: int) -> Iterator[None]:
+    """The run of the block ends in an iteration of a stage, as by a power cut."""
+    losses = stage.losses
+
+    def fail(self: Stage, iteration: int) -> dict[str, torch.Tensor]:
+        if iteration == at:
+            raise RuntimeError("power cut")
+        return losses(self, iteration)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
+        patch.setattr(stage, "losses", fail)
+        yield

@@ -12,7 +12,7 @@ from emotalking.train import run
 from emotalking.train.stages.face import FaceStage, combined_face_stage
 from emotalking.train.targets import MixedTargets
 
-from .small import context, small
+from .small import context, cut_off, small
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -78,25 +78,12 @@ def test_whole_run_ends_in_an_avatar_that_shows_emotion(whole: run.TrainResult) 
 
 
 def test_resumed_equals_uninterrupted(
-    actor_subject: Subject,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    whole: run.TrainResult,
-    caplog: pytest.LogCaptureFixture,
+    actor_subject: Subject, tmp_path: Path, whole: run.TrainResult, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "emotalking")
     root = actor_subject.files.root
-    before = FaceStage.losses
-
-    def fail(self, at):
-        if at == 13:
-            raise RuntimeError("power cut")
-        return before(self, at)
-
-    monkeypatch.setattr(FaceStage, "losses", fail)
-    with pytest.raises(RuntimeError, match="power cut"):
+    with cut_off(FaceStage, 13):
         run.train(root, tmp_path / "cut.safetensors", "tiny", "cpu", SHORT)
-    monkeypatch.undo()
     assert "going on" not in caplog.text
     resumed = run.train(root, tmp_path / "cut.safetensors", "tiny", "cpu", SHORT)
     assert "going on from iteration 10 of the stage face" in caplog.text
