@@ -1,5 +1,8 @@
 """The networks once more, as plain formulas on the checkpoint's own names: what the modules must agree with."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -101,35 +104,54 @@ def easyportrait(w: Weights, x: Tensor) -> Tensor:
     return F.interpolate(scores, size, mode="bilinear", align_corners=False)
 
 
+def split_block(w: Weights, name: str, x: Tensor) -> Tensor:
+    """FAN's block: the outputs of three convolutions side by side."""
+    parts, y = [], x
+    for i in (1, 2, 3):
+        y = conv(w, f"{name}.conv{i}", norm(w, f"{name}.bn{i}", y).clamp(min=0))
+        parts.append(y)
+    if f"{name}.downsample.2.weight" in w:
+        x = conv(w, f"{name}.downsample.2", norm(w, f"{name}.downsample.0", x).clamp(min=0))
+    return torch.cat(parts, 1) + x
+
+
+def hourglass(w: Weights, name: str, x: Tensor, pool: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Four halvings, and back."""
+    kept = []
+    for level in (4, 3, 2, 1):
+        kept.append(split_block(w, f"{name}.b1_{level}", x))
+        x = split_block(w, f"{name}.b2_{level}", pool(x, 2))
+    x = split_block(w, f"{name}.b2_plus_1", x)
+    for level in (1, 2, 3, 4):
+        x = split_block(w, f"{name}.b3_{level}", x).repeat_interleave(2, 2).repeat_interleave(2, 3) + kept.pop()
+    return x
+
+
+def fan(w: Weights, x: Tensor, hourglasses: int) -> Tensor:
+    """The last heat maps."""
+    x = norm(w, "bn1", conv(w, "conv1", x, 2)).clamp(min=0)
+    x = F.avg_pool2d(split_block(w, "conv2", x), 2)
+    x = split_block(w, "conv4", split_block(w, "conv3", x))
+    maps = x
+    for i in range(hourglasses):
+        y = split_block(w, f"top_m_{i}", hourglass(w, f"m{i}", x, F.avg_pool2d))
+        y = norm(w, f"bn_end{i}", conv(w, f"conv_last{i}", y)).clamp(min=0)
+        maps = conv(w, f"l{i}", y)
+        if i < hourglasses - 1:
+            x = x + conv(w, f"bl{i}", y) + conv(w, f"al{i}", maps)
+    return maps
+
+
 def emonet(w: Weights, x: Tensor) -> tuple[Tensor, Tensor]:
     """The last layer's values and the heat maps."""
-
-    def block(name: str, x: Tensor) -> Tensor:
-        parts, y = [], x
-        for i in (1, 2, 3):
-            y = conv(w, f"{name}.conv{i}", norm(w, f"{name}.bn{i}", y).clamp(min=0))
-            parts.append(y)
-        if f"{name}.downsample.2.weight" in w:
-            x = conv(w, f"{name}.downsample.2", norm(w, f"{name}.downsample.0", x).clamp(min=0))
-        return torch.cat(parts, 1) + x
-
-    def hourglass(name: str, x: Tensor) -> Tensor:
-        kept = []
-        for level in (4, 3, 2, 1):
-            kept.append(block(f"{name}.b1_{level}", x))
-            x = block(f"{name}.b2_{level}", F.max_pool2d(x, 2, 2))
-        x = block(f"{name}.b2_plus_1", x)
-        for level in (1, 2, 3, 4):
-            x = block(f"{name}.b3_{level}", x).repeat_interleave(2, 2).repeat_interleave(2, 3) + kept.pop()
-        return x
-
+    block = partial(split_block, w)
     x = folded(w, "conv1", "bn1", x, 2) + (
         w["conv1.bias"] * w["bn1.weight"] / torch.sqrt(w["bn1.running_var"] + 1e-5)
     ).view(1, -1, 1, 1)
     x = block("conv4", block("conv3", F.max_pool2d(block("conv2", x.clamp(min=0)), 2, 2)))
     features, previous, maps = [], x, x
     for i in (0, 1):
-        y = block(f"top_m_{i}", hourglass(f"m{i}", previous))
+        y = block(f"top_m_{i}", hourglass(w, f"m{i}", previous, F.max_pool2d))
         y = norm(w, f"bn_end{i}", conv(w, f"conv_last{i}", y)).clamp(min=0)
         maps = conv(w, f"l{i}", y)
         if i == 0:

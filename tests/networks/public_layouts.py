@@ -45,6 +45,51 @@ def resnet18(stem: tuple[str, str], layers: tuple[str, ...]) -> Layout:
     return merged(parts)
 
 
+def resnet50(prefix: str) -> Layout:
+    """layer1 to layer4 of torchvision's ResNet-50."""
+    parts: list[Layout] = []
+    channels = 64
+    for layer, (width, count) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), start=1):
+        for block in range(count):
+            name, before = f"{prefix}layer{layer}.{block}", channels if block == 0 else 4 * width
+            parts += [conv(f"{name}.conv1", before, width, 1), norm(f"{name}.bn1", width)]
+            parts += [conv(f"{name}.conv2", width, width, 3), norm(f"{name}.bn2", width)]
+            parts += [conv(f"{name}.conv3", width, 4 * width, 1), norm(f"{name}.bn3", 4 * width)]
+        parts += [conv(f"{prefix}layer{layer}.0.downsample.0", channels, 4 * width, 1)]
+        parts += [norm(f"{prefix}layer{layer}.0.downsample.1", 4 * width)]
+        channels = 4 * width
+    return merged(parts)
+
+
+def split_block(name: str, channels_in: int, channels_out: int) -> Layout:
+    """A block of FAN."""
+    half, quarter = channels_out // 2, channels_out // 4
+    layout = norm(f"{name}.bn1", channels_in) | conv(f"{name}.conv1", channels_in, half, 3)
+    layout |= norm(f"{name}.bn2", half) | conv(f"{name}.conv2", half, quarter, 3)
+    layout |= norm(f"{name}.bn3", quarter) | conv(f"{name}.conv3", quarter, quarter, 3)
+    if channels_in != channels_out:
+        layout |= norm(f"{name}.downsample.0", channels_in)
+        layout |= conv(f"{name}.downsample.2", channels_in, channels_out, 1)
+    return layout
+
+
+def split_trunk() -> Layout:
+    """FAN before its hourglasses."""
+    parts = [conv("conv1", 3, 64, 7, bias=True), norm("bn1", 64)]
+    return merged(
+        [*parts, *(split_block(f"conv{i}", *ends) for i, ends in ((2, (64, 128)), (3, (128, 128)), (4, (128, 256))))]
+    )
+
+
+def hourglass(i: int) -> Layout:
+    """Hourglass ``i`` of FAN with its heat maps."""
+    names = [f"b{part}_{level}" for level in (4, 3, 2, 1) for part in (1, 2, 3)]
+    parts = [split_block(f"m{i}.{name}", 256, 256) for name in (*names, "b2_plus_1")]
+    parts += [split_block(f"top_m_{i}", 256, 256)]
+    parts += [conv(f"conv_last{i}", 256, 256, 1, bias=True), norm(f"bn_end{i}", 256)]
+    return merged([*parts, conv(f"l{i}", 256, 68, 1, bias=True)])
+
+
 def bisenet() -> Layout:
     """79999_iter.pth: 191 tensors."""
 
@@ -83,16 +128,7 @@ def easyportrait() -> Layout:
     for i, (channels_in, channels_out) in zip((0, 3, 6), ((3, 32), (32, 32), (32, 64)), strict=True):
         parts += [conv(f"backbone.stem.{i}", channels_in, channels_out, 3)]
         parts += [norm(f"backbone.stem.{i + 1}", channels_out)]
-    channels = 64
-    for layer, (width, count) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), start=1):
-        for block in range(count):
-            name, before = f"backbone.layer{layer}.{block}", channels if block == 0 else 4 * width
-            parts += [conv(f"{name}.conv1", before, width, 1), norm(f"{name}.bn1", width)]
-            parts += [conv(f"{name}.conv2", width, width, 3), norm(f"{name}.bn2", width)]
-            parts += [conv(f"{name}.conv3", width, 4 * width, 1), norm(f"{name}.bn3", 4 * width)]
-        parts += [conv(f"backbone.layer{layer}.0.downsample.0", channels, 4 * width, 1)]
-        parts += [norm(f"backbone.layer{layer}.0.downsample.1", 4 * width)]
-        channels = 4 * width
+    parts += [resnet50("backbone.")]
     for i, before in enumerate((256, 512, 1024, 2048)):
         parts += [conv(f"neck.lateral_convs.{i}.conv", before, 256, 1, bias=True)]
         parts += [conv(f"neck.fpn_convs.{i}.conv", 256, 256, 3, bias=True)]
@@ -105,27 +141,10 @@ def easyportrait() -> Layout:
 
 def emonet(expressions: int) -> Layout:
     """emonet_8.pth and emonet_5.pth."""
-
-    def block(name: str, channels_in: int, channels_out: int) -> Layout:
-        half, quarter = channels_out // 2, channels_out // 4
-        layout = norm(f"{name}.bn1", channels_in) | conv(f"{name}.conv1", channels_in, half, 3)
-        layout |= norm(f"{name}.bn2", half) | conv(f"{name}.conv2", half, quarter, 3)
-        layout |= norm(f"{name}.bn3", quarter) | conv(f"{name}.conv3", quarter, quarter, 3)
-        if channels_in != channels_out:
-            layout |= norm(f"{name}.downsample.0", channels_in)
-            layout |= conv(f"{name}.downsample.2", channels_in, channels_out, 1)
-        return layout
-
-    parts = [conv("conv1", 3, 64, 7, bias=True), norm("bn1", 64)]
-    parts += [block("conv2", 64, 128), block("conv3", 128, 128), block("conv4", 128, 256)]
-    for i in (0, 1):
-        parts += [block(f"m{i}.{name}_{level}", 256, 256) for level in (4, 3, 2, 1) for name in ("b1", "b2", "b3")]
-        parts += [block(f"m{i}.b2_plus_1", 256, 256), block(f"top_m_{i}", 256, 256)]
-        parts += [conv(f"conv_last{i}", 256, 256, 1, bias=True), norm(f"bn_end{i}", 256)]
-        parts += [conv(f"l{i}", 256, 68, 1, bias=True)]
+    parts = [split_trunk(), hourglass(0), hourglass(1)]
     parts += [conv("bl0", 256, 256, 1, bias=True), conv("al0", 68, 256, 1, bias=True)]
     parts += [conv("conv1x1_input_emo_2", 768, 256, 1, bias=True)]
-    parts += [block(f"emo_net_2.{i}", 256, 256) for i in (0, 2, 4, 6)]
+    parts += [split_block(f"emo_net_2.{i}", 256, 256) for i in (0, 2, 4, 6)]
     parts += [linear("emo_fc_2.0", 256, 128), norm("emo_fc_2.1", 128), linear("emo_fc_2.3", 128, expressions + 2)]
     return merged(parts)
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from emotalking.errors import InputError
 from emotalking.networks.pickles import read_arrays
@@ -17,28 +16,15 @@ from emotalking.networks.weights import load_frozen
 from emotalking.stylegan.e4e import E4e
 from emotalking.stylegan.published_critics import Fan, VggFace2, fan_crop
 
-from .public_layouts import Layout, conv, linear, merged, norm, random_weights
+from . import plain
+from .public_layouts import Layout, conv, hourglass, linear, merged, norm, random_weights, resnet50, split_trunk
 
 
 def fan(hourglasses: int = 4) -> Layout:
     """2DFAN-4."""
-
-    def block(name: str, before: int, after: int) -> Layout:
-        half, quarter = after // 2, after // 4
-        layout = norm(f"{name}.bn1", before) | conv(f"{name}.conv1", before, half, 3)
-        layout |= norm(f"{name}.bn2", half) | conv(f"{name}.conv2", half, quarter, 3)
-        layout |= norm(f"{name}.bn3", quarter) | conv(f"{name}.conv3", quarter, quarter, 3)
-        if before != after:
-            layout |= norm(f"{name}.downsample.0", before) | conv(f"{name}.downsample.2", before, after, 1)
-        return layout
-
-    parts = [conv("conv1", 3, 64, 7, bias=True), norm("bn1", 64)]
-    parts += [block("conv2", 64, 128), block("conv3", 128, 128), block("conv4", 128, 256)]
+    parts = [split_trunk()]
     for i in range(hourglasses):
-        parts += [block(f"m{i}.{name}_{level}", 256, 256) for level in (4, 3, 2, 1) for name in ("b1", "b2", "b3")]
-        parts += [block(f"m{i}.b2_plus_1", 256, 256), block(f"top_m_{i}", 256, 256)]
-        parts += [conv(f"conv_last{i}", 256, 256, 1, bias=True), norm(f"bn_end{i}", 256)]
-        parts += [conv(f"l{i}", 256, 68, 1, bias=True)]
+        parts += [hourglass(i)]
         if i < hourglasses - 1:
             parts += [conv(f"bl{i}", 256, 256, 1, bias=True), conv(f"al{i}", 68, 256, 1, bias=True)]
     return merged(parts)
@@ -46,16 +32,7 @@ def fan(hourglasses: int = 4) -> Layout:
 
 def vggface2() -> Layout:
     """resnet50_ft_weight.pkl."""
-    parts, before = [conv("conv1", 3, 64, 7), norm("bn1", 64)], 64
-    for layer, (width, count) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), start=1):
-        for block in range(count):
-            name = f"layer{layer}.{block}"
-            parts += [conv(f"{name}.conv1", before, width, 1), norm(f"{name}.bn1", width)]
-            parts += [conv(f"{name}.conv2", width, width, 3), norm(f"{name}.bn2", width)]
-            parts += [conv(f"{name}.conv3", width, 4 * width, 1), norm(f"{name}.bn3", 4 * width)]
-            if block == 0:
-                parts += [conv(f"{name}.downsample.0", before, 4 * width, 1), norm(f"{name}.downsample.1", 4 * width)]
-            before = 4 * width
+    parts = [conv("conv1", 3, 64, 7), norm("bn1", 64), resnet50("")]
     return merged([*parts, linear("fc", 2048, 8631)])
 
 
@@ -92,50 +69,13 @@ def test_names_and_shapes_are_the_public_ones() -> None:
     assert len({name.split(".")[1] for name in e4e() if name.startswith("body.")}) == 24  # IR-SE-50's units
 
 
-def plain_fan(w: dict[str, Tensor], x: Tensor, hourglasses: int) -> Tensor:
-    """The network as formulas; BatchNorm in evaluation."""
-
-    def bn(name: str, x: Tensor) -> Tensor:
-        mean, var = w[f"{name}.running_mean"], w[f"{name}.running_var"]
-        scale = w[f"{name}.weight"] / (var + 1e-5).sqrt()
-        return x * scale.view(-1, 1, 1) + (w[f"{name}.bias"] - mean * scale).view(-1, 1, 1)
-
-    def cv(name: str, x: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
-        return F.conv2d(x, w[f"{name}.weight"], w.get(f"{name}.bias"), stride, padding)
-
-    def block(name: str, x: Tensor) -> Tensor:
-        a = cv(f"{name}.conv1", bn(f"{name}.bn1", x).relu(), padding=1)
-        b = cv(f"{name}.conv2", bn(f"{name}.bn2", a).relu(), padding=1)
-        c = cv(f"{name}.conv3", bn(f"{name}.bn3", b).relu(), padding=1)
-        if f"{name}.downsample.2.weight" in w:
-            x = cv(f"{name}.downsample.2", bn(f"{name}.downsample.0", x).relu())
-        return torch.cat([a, b, c], 1) + x
-
-    def glass(name: str, level: int, x: Tensor) -> Tensor:
-        low = block(f"{name}.b2_{level}", F.avg_pool2d(x, 2))
-        low = glass(name, level - 1, low) if level > 1 else block(f"{name}.b2_plus_1", low)
-        low = block(f"{name}.b3_{level}", low)
-        return block(f"{name}.b1_{level}", x) + low.repeat_interleave(2, 2).repeat_interleave(2, 3)
-
-    x = bn("bn1", cv("conv1", x, 2, 3)).relu()
-    x = block("conv4", block("conv3", F.avg_pool2d(block("conv2", x), 2)))
-    maps = x
-    for i in range(hourglasses):
-        y = block(f"top_m_{i}", glass(f"m{i}", 4, x))
-        y = bn(f"bn_end{i}", cv(f"conv_last{i}", y)).relu()
-        maps = cv(f"l{i}", y)
-        if i < hourglasses - 1:
-            x = x + cv(f"bl{i}", y) + cv(f"al{i}", maps)
-    return maps
-
-
 def test_fan_agrees_with_plain_formulas() -> None:
     weights = random_weights(fan(2))
     network = Fan(2).eval()
     network.load_state_dict(weights)
     faces = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(network(faces), plain_fan(weights, faces, 2), atol=2e-3, rtol=1e-3)
+        torch.testing.assert_close(network(faces), plain.fan(weights, faces, 2), atol=2e-3, rtol=1e-3)
 
 
 def test_fans_crop_holds_the_face() -> None:
