@@ -43,6 +43,14 @@ def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield file
 
 
+@pytest.fixture
+def no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The model folder, the test's own and empty; the home folder has none."""
+    monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Sums of threads may differ in the last bit; one thread makes runs comparable exactly."""

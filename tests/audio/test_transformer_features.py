@@ -32,21 +32,14 @@ def make_folder(root: Path, kind: str, **changes: object) -> Path:
     return root
 
 
-@pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
-
-
 def tiny(kind: str) -> AudioFeature:
     return AudioFeature(kind, "xx", 2, 24)
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_equals_the_network_itself(models: Path, kind: str) -> None:
+def test_equals_the_network_itself(no_models: Path, kind: str) -> None:
     name = {"hubert": "hubert-large-ls960-ft", "wav2vec2": "wav2vec2-large-960h-lv60-self"}[kind]
-    folder = make_folder(models / name, kind)
+    folder = make_folder(no_models / name, kind)
     track = room.track((part for part in (SOUND[:9000], SOUND[9000:])), tiny(kind))
     inner = getattr(transformers, KINDS[kind][1]).from_pretrained(folder, local_files_only=True).eval()
     inner = getattr(inner, kind)
@@ -64,8 +57,8 @@ def test_equals_the_network_itself(models: Path, kind: str) -> None:
     assert not room.track([np.zeros(16000, np.float32)], tiny(kind)).values[:].any()
 
 
-def test_pieces_leave_no_seam(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = open_network("hubert", make_folder(models / "m", "hubert"))
+def test_pieces_leave_no_seam(no_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = open_network("hubert", make_folder(no_models / "m", "hubert"))
     sound = GrowingRows(1)
     sound.append(SOUND[:, None])
     whole = np.concatenate(list(hidden_states(network, sound, 0.0, 10.0, 1.0)))
@@ -79,8 +72,8 @@ def test_pieces_leave_no_seam(models: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert steps[[39, 79, 119]].mean() < 1.5 * np.median(steps)
 
 
-def test_old_file_names(models: Path) -> None:
-    folder = make_folder(models / "m", "hubert")
+def test_old_file_names(no_models: Path) -> None:
+    folder = make_folder(no_models / "m", "hubert")
     from safetensors.torch import load_file
 
     weights = load_file(folder / "model.safetensors")
@@ -97,10 +90,10 @@ def test_old_file_names(models: Path) -> None:
     assert torch.equal(open_network("hubert", folder)(torch.from_numpy(SOUND), 1.0), before)
 
 
-def test_what_is_missing_is_said(models: Path) -> None:
+def test_what_is_missing_is_said(no_models: Path) -> None:
     with pytest.raises(InputError, match="hubert-large-ls960-ft"):
         extract_features(np.zeros(16000, np.float32), 25, 25, "hubert")
-    folder = make_folder(models / "hubert-large-ls960-ft", "hubert")
+    folder = make_folder(no_models / "hubert-large-ls960-ft", "hubert")
     with pytest.raises(InputError, match="24 numbers a step"):
         feature_track(SOUND, "hubert")
     with pytest.raises(InputError, match="no wav2vec2 model"):

@@ -295,9 +295,7 @@ def test_commands_and_frames_must_be_as_many(actor_subject: Subject, painted: Pa
         measure(frames, subject=actor_subject, indices=np.arange(4), va=np.zeros((3, 2)), models=watched(painted))
 
 
-def test_a_model_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
-    monkeypatch.setenv("HOME", str(tmp_path))
+def test_a_model_without_its_checkpoint(no_models: Path) -> None:
     with pytest.raises(InputError, match=r"emonet_8\.pth.*is not in"):
         EvaluationModels.open(emotion="emonet")
     with pytest.raises(InputError, match=r"alexnet.*is not in"):

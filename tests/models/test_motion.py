@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from emotalking.audio.windows import audio_windows
 from emotalking.models.audio import ConvEncoder, PublishedEncoder, audio_encoder
@@ -38,27 +37,30 @@ def test_parameter_shapes_are_the_papers() -> None:
     assert not any(name.endswith("bias") for network in networks for name, _ in network.named_parameters())
 
 
+def concatenated(
+    face: FaceMotion, points: torch.Tensor, audio: torch.Tensor, aus: torch.Tensor, *more: torch.Tensor
+) -> torch.Tensor:
+    """Raw outputs [B, N, 10] of the trunk on features and codes side by side; ``more``: further codes [B, N, C]."""
+    features = face.encoder(points)
+    expression = torch.cat([face.expression(aus[:, :5]), aus[:, 5:]], -1)
+    codes = [
+        face.audio_attention(features) * audio[:, None],
+        face.expression_attention(features) * expression[:, None],
+        *more,
+    ]
+    return face.trunk(face.first(torch.cat([features.expand(len(audio), -1, -1), *codes], -1)))
+
+
 def test_face_equals_the_plain_concatenation(points: torch.Tensor) -> None:
     torch.manual_seed(0)
     face = FaceMotion(32)
     loud(face)
     audio, aus = torch.randn(2, 32), torch.rand(2, 6) * 3
     offsets = face(face.canonical(points), audio, aus)
-    features = face.encoder(points)
-    expression = torch.cat([face.expression(aus[:, :5]), aus[:, 5:]], -1)
-    for frame in range(2):
-        joined = torch.cat(
-            [
-                features,
-                face.audio_attention(features) * audio[frame],
-                F.relu(face.expression_attention(features)) * expression[frame],
-            ],
-            -1,
-        )
-        raw = face.trunk(face.first(joined))
-        assert torch.allclose(offsets["d_means"][frame], raw[:, :3] * POSITION_SCALE, atol=1e-6)
-        assert torch.allclose(offsets["d_quats"][frame], raw[:, 3:7], atol=1e-5)
-        assert torch.allclose(offsets["d_scales"][frame], raw[:, 7:], atol=1e-5)
+    raw = concatenated(face, points, audio, aus)
+    assert torch.allclose(offsets["d_means"], raw[..., :3] * POSITION_SCALE, atol=1e-6)
+    assert torch.allclose(offsets["d_quats"], raw[..., 3:7], atol=1e-5)
+    assert torch.allclose(offsets["d_scales"], raw[..., 7:], atol=1e-5)
 
 
 @pytest.mark.parametrize(("emotion_code", "gaze"), [(0, False), (0, True), (16, True)])
@@ -83,17 +85,10 @@ def test_combined_face_equals_the_plain_concatenation(points: torch.Tensor) -> N
     loud(face)
     audio, aus, va = torch.randn(2, 32), torch.rand(2, 6) * 3, torch.tensor([[0.8, -0.3], [-0.5, 0.6]])
     offsets = face(face.canonical(points), audio, aus, va)
-    features = face.encoder(points)
-    expression = torch.cat([face.expression(aus[:, :5]), aus[:, 5:]], -1)
-    for frame in range(2):
-        codes = (
-            face.audio_attention(features) * audio[frame],
-            face.expression_attention(features) * expression[frame],
-            face.emotion_attention(features) * face.emotion(va[frame]),
-        )
-        raw = face.trunk(face.first(torch.cat([features, *codes], -1)))
-        assert torch.allclose(offsets["d_means"][frame], raw[:, :3] * POSITION_SCALE, atol=1e-6)
-        assert torch.allclose(offsets["d_quats"][frame], raw[:, 3:7], atol=1e-5)
+    emotion = face.emotion_attention(face.encoder(points)) * face.emotion(va)[:, None]
+    raw = concatenated(face, points, audio, aus, emotion)
+    assert torch.allclose(offsets["d_means"], raw[..., :3] * POSITION_SCALE, atol=1e-6)
+    assert torch.allclose(offsets["d_quats"], raw[..., 3:7], atol=1e-5)
     neutral = face(face.canonical(points), audio, aus, torch.zeros(2, 2))
     assert torch.equal(face(face.canonical(points), audio, aus)["d_means"], neutral["d_means"])
 
@@ -110,17 +105,9 @@ def test_gaze_enters_as_the_blink_does(points: torch.Tensor, emotion_code: int) 
     audio, aus, gaze = torch.randn(2, 32), torch.rand(2, 6) * 3, torch.tensor([[0.2, -0.1], [-0.3, 0.1]])
     canonical = face.canonical(points)
     offsets = face(canonical, audio, aus, gaze=gaze)
-    features = face.encoder(points)
-    expression = torch.cat([face.expression(aus[:, :5]), aus[:, 5:]], -1)
-    for frame in range(2):
-        codes = (
-            face.audio_attention(features) * audio[frame],
-            face.expression_attention(features) * expression[frame],
-            torch.zeros(len(points), emotion_code),
-            face.gaze_attention(features) * near * gaze[frame] * 5.0,
-        )
-        raw = face.trunk(face.first(torch.cat([features, *codes], -1)))
-        assert torch.allclose(offsets["d_means"][frame], raw[:, :3] * POSITION_SCALE, atol=1e-6)
+    looks = face.gaze_attention(face.encoder(points)) * near * gaze[:, None] * 5.0
+    raw = concatenated(face, points, audio, aus, torch.zeros(2, len(points), emotion_code), looks)
+    assert torch.allclose(offsets["d_means"], raw[..., :3] * POSITION_SCALE, atol=1e-6)
     ahead = face(canonical, audio, aus, gaze=torch.zeros(2, 2))["d_means"]
     assert torch.equal(face(canonical, audio, aus)["d_means"], ahead)
     moved = (ahead - offsets["d_means"]).abs().amax((0, 2))

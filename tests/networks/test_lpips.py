@@ -79,15 +79,7 @@ def test_a_backbone_of_another_kind_is_refused(tmp_path: Path) -> None:
         Lpips.open("squeeze", network, network)
 
 
-@pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model folder without files."""
-    monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
-
-
-def test_the_packages_files_give_the_reference_packages_value(empty: Path) -> None:
+def test_the_packages_files_give_the_reference_packages_value(no_models: Path) -> None:
     distance = Lpips.open(found_backbone())
     assert distance.name == "LPIPS (squeeze)" and all(p.dtype == torch.float32 for p in distance.parameters())
     ys, xs = torch.meshgrid(torch.linspace(0, 1, 64), torch.linspace(0, 1, 64), indexing="ij")
@@ -96,20 +88,20 @@ def test_the_packages_files_give_the_reference_packages_value(empty: Path) -> No
     assert distance(image, image.flip(1)).item() == pytest.approx(0.38143012, abs=2e-6)
 
 
-def test_the_users_files_come_before_the_packages(empty: Path) -> None:
+def test_the_users_files_come_before_the_packages(no_models: Path) -> None:
     network, heads = (model_path(name) for name in files_of("squeeze"))
-    public_layouts.write_checkpoint(empty / "squeezenet1_1-b8a52dc0.pth", public_layouts.classifier("squeeze"))
-    assert model_path("squeezenet") == empty / "squeezenet1_1-b8a52dc0.pth" != network
+    public_layouts.write_checkpoint(no_models / "squeezenet1_1-b8a52dc0.pth", public_layouts.classifier("squeeze"))
+    assert model_path("squeezenet") == no_models / "squeezenet1_1-b8a52dc0.pth" != network
     assert model_path("lpips_squeeze") == heads and found_backbone() == "squeeze"
     for name, layout in (("alexnet-owt-7be5be79.pth", "alex"), ("alex.pth", "")):
         assert found_backbone() == "squeeze"
         content = public_layouts.classifier("alex") if layout else public_layouts.heads("alex")
-        public_layouts.write_checkpoint(empty / name, content)
+        public_layouts.write_checkpoint(no_models / name, content)
     assert found_backbone() == "alex"
 
 
 @pytest.mark.realdata
-def test_the_packages_files_hold_the_published_numbers(real_data: Path, empty: Path) -> None:
+def test_the_packages_files_hold_the_published_numbers(real_data: Path, no_models: Path) -> None:
     network, heads = (read_weights(model_path(name)) for name in files_of("squeeze"))
     published = read_weights(real_data / "models/lpips/squeezenet1_1.npz")
     assert network.keys() == {name for name in published if name.startswith("features.")}

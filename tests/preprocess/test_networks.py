@@ -164,12 +164,8 @@ def test_normals_are_written_on_the_skin(frames: list[ActorFrame], subject: Subj
         draw_network_normals(subject.files, iter(images), points, subject.landmarks.layout, Dome(-1.0))
 
 
-def test_missing_checkpoints_are_told_before_the_clip_is_touched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "79999_iter.pth").write_bytes(b"weights")
+def test_missing_checkpoints_are_told_before_the_clip_is_touched(no_models: Path) -> None:
+    (no_models / "79999_iter.pth").write_bytes(b"weights")
     PrepareConfig(parsing="bisenet")
     wrong = {
         ("parsing", "bisenet+easyportrait"): r"fpn-fp-512\.pth.*parsing 'bisenet'",

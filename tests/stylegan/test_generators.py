@@ -96,10 +96,8 @@ def test_wrong_choices_are_one_sentence(actor_subject: Subject, faces: Path) -> 
 
 
 def test_the_command_line_says_what_is_missing(
-    actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    actor_subject: Subject, no_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     root = str(actor_subject.files.root)
     assert main(["faces", "train", root, "--device", "cpu"]) == 2
     assert "stylegan2-ffhq-1024x1024.pkl" in capsys.readouterr().err
