@@ -123,7 +123,9 @@ def fetch(remote: RemoteFile, path: Path) -> str:
         InputError: the server cannot be reached or has another file, or the disk is full or cannot be written.
     """
     part, note = _scratch(path)
-    left, again, furthest = ATTEMPTS, False, _size(part)
+    left = ATTEMPTS
+    again = False
+    furthest = _size(part)
     while True:
         try:
             complete = remote.size is not None and _size(part) == remote.size

@@ -153,7 +153,9 @@ def _fixations(
     glances: Float[np.ndarray, "P 2"], fps: float
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " m"]]:
     """Where eyes rest about their usual glance [rad], the far half left out, and for how long [s]."""
-    begin, middles, seconds = 0, [], []
+    begin = 0
+    middles = []
+    seconds = []
     for frame in range(1, len(glances) + 1):
         rested = glances[begin:frame]
         if frame < len(glances) and np.abs(glances[frame] - np.median(rested, 0)).max() < _SACCADE:

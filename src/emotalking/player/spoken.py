@@ -53,7 +53,9 @@ class Spoken:
         features: FeatureStream,
         gate: GateStream | None,
     ) -> None:
-        self.number, self.rate, self.closed = number, rate, False
+        self.number = number
+        self.rate = rate
+        self.closed = False
         self._sample_rate, self._fps, self._look_ahead_s = sample_rate, fps, look_ahead_s
         self._heard, self._played = LazyResampler(rate, SAMPLE_RATE), LazyResampler(rate, sample_rate)
         self._features, self._gate = features, gate

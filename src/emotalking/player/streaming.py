@@ -142,7 +142,9 @@ class StreamingPlayer:
         if not LOOK_AHEAD_MS[0] <= look_ahead_ms <= LOOK_AHEAD_MS[1]:
             raise InputError(f"the look-ahead is {look_ahead_ms} ms: give {LOOK_AHEAD_MS[0]} to {LOOK_AHEAD_MS[1]}.")
         _check_rate(sample_rate)
-        self.avatar, self.sample_rate, self.look_ahead_s = avatar, sample_rate, look_ahead_ms / 1000
+        self.avatar = avatar
+        self.sample_rate = sample_rate
+        self.look_ahead_s = look_ahead_ms / 1000
         self.index = self.generation = 0
         self.utterance = 0
         """Number of the newest utterance."""

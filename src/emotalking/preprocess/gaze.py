@@ -10,9 +10,10 @@ from emotalking.preprocess.job import Job
 
 def make_gaze(job: Job) -> dict[str, Any]:
     """Measure the gaze from the tracked irises, and write it."""
-    pose, closure, (height, width) = job.pose(), read_intensities(job.files.action_units)["AU45"], job.size
-    size = width, height
-    values = measure_gaze(job.points(), pose.viewmats, pose.focal, size, pose.shape, job.layout, closure)
+    pose = job.pose()
+    closure = read_intensities(job.files.action_units)["AU45"]
+    height, width = job.size
+    values = measure_gaze(job.points(), pose.viewmats, pose.focal, (width, height), pose.shape, job.layout, closure)
     assert values is not None  # the layout has irises
     write_gaze(job.files.root, values)
     return {"provider": "irises"}

@@ -129,7 +129,9 @@ class HiddenBody:
         rows = np.flatnonzero(mask_of(labels, *BODY).any(1))
         if motion is None or len(rows) == 0:
             return image, labels
-        scale, out, classes = len(labels) / 512, image.copy(), labels.copy()
+        scale = len(labels) / 512
+        out = image.copy()
+        classes = labels.copy()
         top = max(0, int(rows[0] - NEAR_PX * scale))
         box = bounds(mask_of(labels[top:], *WHOLE_HEAD), int(AROUND_PX * scale))
         box = slice(box[0].start + top, box[0].stop + top), box[1]

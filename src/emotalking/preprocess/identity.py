@@ -51,7 +51,9 @@ class Faces:
         except InputError:
             recogniser = None
         provider = open_provider()
-        points, vectors, size = [], [], (1, 1)
+        points = []
+        vectors = []
+        size = (1, 1)
         for _, image in zip(range(SEARCHED), images, strict=False):
             found = provider.detect(image)
             if found is None:

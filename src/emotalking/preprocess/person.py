@@ -42,7 +42,9 @@ class Person:
         Raises:
             InputError: the folder has no 478 tracked landmarks with a face shape, or no valence and arousal.
         """
-        track, emotion, root = subject.landmarks, subject.read_emotion, subject.files.root
+        track = subject.landmarks
+        emotion = subject.read_emotion
+        root = subject.files.root
         if track.shape is None or track.layout.name != MEDIAPIPE_LAYOUT.name or emotion is None:
             raise InputError(
                 f"{root} lacks a tracked face shape or va.csv, which clips of expressions are measured against: "

@@ -69,7 +69,9 @@ def report_media_time(sender: RTCRtpSender, track: "SoundTrack | ImageTrack", cl
     aiortc reports when a packet was sent, and an image is encoded longer than a sound: sound and image would be apart
     by the difference. The two methods replaced here are the only place that knows the packet and its report.
     """
-    encoded, send, last_s = sender._next_encoded_frame, sender._send_rtcp, 0.0
+    encoded = sender._next_encoded_frame
+    send = sender._send_rtcp
+    last_s = 0.0
 
     async def next_encoded_frame(codec: RTCRtpCodecParameters) -> RTCEncodedFrame | None:
         nonlocal last_s

@@ -144,8 +144,12 @@ def gaps(subject: Subject) -> Float[np.ndarray, "N"]:
 def _load(
     name: str, clip: Subject, subject: Subject, data: TrainingData, *, most: int, normals: bool
 ) -> ExpressionClip | None:
-    face, device, root = clip.landmarks, data.device, clip.files.root
-    match, va, shape = clip.colour_match, clip.valence_arousal, face.shape
+    face = clip.landmarks
+    device = data.device
+    root = clip.files.root
+    match = clip.colour_match
+    va = clip.valence_arousal
+    shape = face.shape
     if match is None or va is None or shape is None or face.layout.name != data.layout.name:
         raise InputError(f"{root} is no clip of expressions of this person: remove it, or prepare it again.")
     usable = face.detected & (emotion_share(clip.viewmats) > 0) & np.isfinite(va).all(1)

@@ -99,8 +99,8 @@ def _stored(subject: Subject, indices: Int64[np.ndarray, "F"], normals: bool) ->
             pass
 
     def covered(index: int) -> np.ndarray:
-        image, torso, labels = subject.target(index), subject.torso(index), subject.masks(index).labels
-        return head_coverage(subject.background, image, torso, labels)
+        labels = subject.masks(index).labels
+        return head_coverage(subject.background, subject.target(index), subject.torso(index), labels)
 
     return FrameImages(
         StoredFrames(subject.target, indices),

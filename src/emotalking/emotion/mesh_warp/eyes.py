@@ -136,7 +136,9 @@ def turn_eyeballs(
     rows, columns = _patch_indices(upper, patch, height, width)
     pixels = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), 3) + 0.5
     local = _EyeAxes.of(upper, unit_px.repeat_interleave(2))
-    place, upper, lower = local.inside(pixels.flatten(1, 2)), _sorted(local.inside(upper)), _sorted(local.inside(lower))
+    place = local.inside(pixels.flatten(1, 2))
+    upper = _sorted(local.inside(upper))
+    lower = _sorted(local.inside(lower))
     iris = local.inside(landmarks[:, eyes.iris].flatten(0, 1))
     shift = shifts.flatten(0, 1)[:, None] @ local.inverse
 

@@ -43,7 +43,9 @@ def compose(
         plates: addresses of RGB images ``[H, W, 3]`` in [0, 1]; not read where transparent.
     """
     frames, height, width, _ = face.shape
-    reach, device, definitions = reach_of(height), face.device.index or 0, (f"KIND={_KINDS[finish]}",)
+    reach = reach_of(height)
+    device = face.device.index or 0
+    definitions = (f"KIND={_KINDS[finish]}",)
     widened, sums = face.new_empty(frames, height, width), face.new_empty(frames, height, 4)
     assert out.is_contiguous() and out.shape == (frames, height, width, 3 if finish == "plate" else 4)
     kernel("compose.cu", "widen_rows", definitions, device)(

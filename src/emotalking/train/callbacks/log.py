@@ -200,7 +200,9 @@ class StepLog(Callback):
     def on_stage_begin(self, trainer: "Trainer") -> None:
         """Add the `stage` row unless it is there, and start the clock."""
         self._log.announce(trainer.stage.name, trainer.stage.iterations)
-        self._mark, self._marked, self._row = time.perf_counter(), trainer.done, len(self._log.rows)
+        self._mark = time.perf_counter()
+        self._marked = trainer.done
+        self._row = len(self._log.rows)
         device = trainer.head.face.gaussians.means.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -239,7 +241,9 @@ class StepLog(Callback):
             memory=memory_mib(head.face.gaussians.means.device),
         )
         trainer.note = f"loss {row['loss']:.4f}"
-        self._mark, self._marked, self._row = now, done, len(self._log.rows)
+        self._mark = now
+        self._marked = done
+        self._row = len(self._log.rows)
 
     def _read(self, stage: str) -> dict[str, float]:
         """Sums of the pending terms by name."""

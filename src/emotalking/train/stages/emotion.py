@@ -122,7 +122,10 @@ class EmotionStage(Stage):
         Deviation: S15's residual term is absent: the residuals are frozen here, so that it would be a constant.
         """
         assert inputs.target is not None  # given by inputs()
-        context, head, losses, wanted = self.context, self.context.head, self.settings.losses, inputs.target
+        context = self.context
+        head = self.context.head
+        losses = self.settings.losses
+        wanted = inputs.target
         conditions, gaussians = self._conditions.at(inputs.frame), head.face.gaussians
         with torch.no_grad():
             if self._canonical is None:

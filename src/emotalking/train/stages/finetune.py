@@ -62,7 +62,9 @@ class FinetuneStage(Stage):
 
     def inputs(self, iteration: int) -> tuple[GraphKey, StepInputs]:
         """See :class:`Stage`."""
-        losses, frame, patches = self.settings.losses, self.sampler.draw(), None
+        losses = self.settings.losses
+        frame = self.sampler.draw()
+        patches = None
         if losses.lpips_due(iteration, self.iterations):
             patches = self.context.draw_patches(iteration, losses, self.context.data.size)
         return GraphKey(), StepInputs(frame, patches=patches)
