@@ -11,6 +11,7 @@ from emotalking.data import Subject
 from emotalking.data.labels import Label
 from emotalking.errors import InputError
 from emotalking.networks.face_normals import FaceNormals, estimate_normals
+from emotalking.preprocess.action_units import head_points
 from emotalking.preprocess.config import PARSINGS
 from emotalking.preprocess.landmarks import LandmarkProvider, open_provider
 from emotalking.preprocess.networks import NORMALS_PROVIDER, NetworkParsing
@@ -107,7 +108,7 @@ class SubjectReader:
         Assumption: each point of the mesh keeps the distance from the camera that it has in the neutral face; it
         cannot be measured in one image.
         """
-        height, width = images.shape[1:3]
+        size = (images.shape[1], images.shape[2])
         out = np.zeros((*images.shape[:3], 3), np.float32)
         skins, points = (labels == Label.HEAD).cpu().numpy(), landmarks.double().cpu().numpy()
         for row, (image, viewmat) in enumerate(zip(_bytes(images), viewmats.double().cpu().numpy(), strict=True)):
@@ -118,10 +119,8 @@ class SubjectReader:
                 (normals,), _ = estimate_normals(self._normals_network, [image], place, self._device)
                 out[row] = normals * skins[row][..., None]
                 continue
-            depth = self._shape @ viewmat[2, :3] + viewmat[2, 3]
-            flat = (points[row] - [width / 2, height / 2]) / self._focal * depth[:, None]
-            head = (np.concatenate([flat, depth[:, None]], 1) - viewmat[:3, 3]) @ viewmat[:3, :3]
-            out[row] = draw_normals(self._mesh, head, viewmat, self._focal, (height, width), skins[row])
+            head = head_points(points[row, None], viewmat[None], self._focal, self._shape, size)[0]
+            out[row] = draw_normals(self._mesh, head, viewmat, self._focal, size, skins[row])
         return torch.from_numpy(out).to(images)
 
 
