@@ -1,5 +1,6 @@
 """A stand-in for an avatar, a server with it on a free port, and a client."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -55,6 +56,13 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
+
+
+async def become(condition: Callable[[], object]) -> None:
+    """Wait for a condition as :func:`until` does, in a loop of events."""
+    async with asyncio.timeout(LONG_S):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 @dataclass

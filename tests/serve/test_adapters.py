@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +23,7 @@ from emotalking.serve.frames import AsyncFrames
 from emotalking.serve.scheduler import Scheduler
 from emotalking.serve.settings import ServeSettings
 
-from .talking import FakeAvatar
+from .talking import FakeAvatar, become
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RATE = 48000
@@ -44,13 +44,6 @@ def example(name: str) -> ModuleType:
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-async def until(true: Callable[[], object]) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 def noise(seconds: float, rate: int, seed: int = 0) -> np.ndarray:
@@ -105,13 +98,13 @@ class TestLivekit:
                     await head.push_audio(frame)
 
             tasks = [asyncio.create_task(show()), asyncio.create_task(read())]
-            await until(lambda: sum(isinstance(one, rtc.VideoFrame) for one in given) > 2)
+            await become(lambda: sum(isinstance(one, rtc.VideoFrame) for one in given) > 2)
             assert not any(isinstance(one, rtc.AudioFrame) for one in given), "an idle head makes no sound"
             speech = noise(0.6, 16000)
             for piece in np.split(speech, 6):
                 await output.capture_frame(rtc.AudioFrame(piece.tobytes(), 16000, 1, len(piece)))
             output.flush()
-            await until(lambda: any(isinstance(one, AudioSegmentEnd) for one in given))
+            await become(lambda: any(isinstance(one, AudioSegmentEnd) for one in given))
             played = sum(one.duration for one in given if isinstance(one, rtc.AudioFrame))
             assert played == pytest.approx(0.6, abs=0.05)
             image = next(one for one in given if isinstance(one, rtc.VideoFrame))
@@ -121,11 +114,11 @@ class TestLivekit:
             long = noise(5.0, 16000)
             await output.capture_frame(rtc.AudioFrame(long.tobytes(), 16000, 1, len(long)))
             output.flush()
-            await until(lambda: any(isinstance(one, rtc.AudioFrame) for one in given))
+            await become(lambda: any(isinstance(one, rtc.AudioFrame) for one in given))
             await head.clear_buffer()
             await asyncio.sleep(0.1)
             count = len(given)
-            await until(lambda: len(given) > count + 3)
+            await become(lambda: len(given) > count + 3)
             assert all(isinstance(one, rtc.VideoFrame) for one in given[count:]), "silent, without an end of its own"
             head.close()
             tasks[1].cancel()
@@ -169,13 +162,13 @@ class TestPipecat:
             head = example("pipecat_avatar.py").HeadProcessor(session)
             task = PipelineTask(Pipeline([head, Transport()]))
             running = asyncio.create_task(PipelineRunner(handle_sigint=False).run(task))
-            await until(lambda: any(isinstance(one, OutputImageRawFrame) for one in given))
+            await become(lambda: any(isinstance(one, OutputImageRawFrame) for one in given))
             image = next(one for one in given if isinstance(one, OutputImageRawFrame))
             assert image.sync_with_audio and image.size == (32, 32) and len(image.image) == 32 * 32 * 3
             speech = noise(0.6, 24000)
             spoken = [TTSAudioRawFrame(part.tobytes(), 24000, 1, context_id="one") for part in np.split(speech, 3)]
             await task.queue_frames([*spoken, TTSStoppedFrame(context_id="one")])
-            await until(lambda: any(isinstance(one, TTSStoppedFrame) for one in given))
+            await become(lambda: any(isinstance(one, TTSStoppedFrame) for one in given))
             played = sum(one.num_frames for one in sounds()) / RATE
             assert played == pytest.approx(0.6, abs=0.05)
             assert {(one.sample_rate, one.context_id) for one in sounds()} == {(RATE, "one")}
@@ -185,9 +178,9 @@ class TestPipecat:
 
             await task.queue_frames([TTSAudioRawFrame(noise(5.0, 24000).tobytes(), 24000, 1), TTSStoppedFrame()])
             count = len(sounds())
-            await until(lambda: len(sounds()) > count)
+            await become(lambda: len(sounds()) > count)
             await task.queue_frames([InterruptionFrame()])
-            await until(lambda: any(isinstance(one, InterruptionFrame) for one in given))
+            await become(lambda: any(isinstance(one, InterruptionFrame) for one in given))
             await asyncio.sleep(0.2)
             count = len(sounds())
             await asyncio.sleep(0.3)
@@ -220,10 +213,10 @@ class TestRealtime:
                     delta = {"type": "response.output_audio.delta", "item_id": item, "content_index": 0}
                     await socket.send(json.dumps(delta | {"delta": base64.b64encode(piece.tobytes()).decode()}))
                 await socket.send(json.dumps({"type": "response.output_audio.done", "item_id": item}))
-            await until(lambda: "speaking" in states)
+            await become(lambda: "speaking" in states)
             await socket.send(json.dumps({"type": "input_audio_buffer.speech_started"}))
-            await until(lambda: sum(event["type"] == "conversation.item.truncate" for event in got) == 2)
-            await until(lambda: any(event["type"] == "input_audio_buffer.append" for event in got))
+            await become(lambda: sum(event["type"] == "conversation.item.truncate" for event in got) == 2)
+            await become(lambda: any(event["type"] == "input_audio_buffer.append" for event in got))
             reading.cancel()
 
         async def silence() -> AsyncIterator[np.ndarray]:

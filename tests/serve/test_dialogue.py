@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message as Headers
 from email.parser import BytesParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from types import ModuleType
 from typing import Any
@@ -24,6 +24,8 @@ from emotalking.serve.dialogue import Dialogue, Echo, Message, Script, converse,
 from emotalking.serve.endpoint import Endpoint
 from emotalking.serve.microphone import CHUNK, Listener, SpeechEnded, SpeechStarted, listen, recording
 from emotalking.tts.base import TimedLabel, Utterance
+
+from ..networks.loopback import listening
 
 SPEECH = np.full(SAMPLE_RATE, 0.5, np.float32)
 SILENCE = np.zeros(SAMPLE_RATE, np.float32)
@@ -353,15 +355,8 @@ def serving(model: Model) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Handler) as address:
+        yield f"{address}/v1/"
 
 
 class TestEndpoint:

@@ -41,7 +41,7 @@ from emotalking.serve.settings import ServeSettings
 from emotalking.serve.webrtc import Peer, webrtc_router
 from emotalking.serve.webrtc_tracks import ImageTrack, MediaClock, SoundTrack, lift_bitrates
 
-from .talking import FakeAvatar
+from .talking import FakeAvatar, become
 
 RATE, FPS, SIZE = 48000, Fraction(25), 64
 TONE = (0.5 * np.sin(2 * np.pi * 1000 * np.arange(RATE // 25) / RATE)).astype(np.float32)
@@ -59,13 +59,6 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 def scheduler() -> Iterator[Scheduler]:
     with Scheduler({"disc": FakeAvatar(SIZE, FPS)}, ServeSettings()) as started:
         yield started
-
-
-async def until(true: Callable[[], object]) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 @dataclass
@@ -123,7 +116,7 @@ class Viewer:
         await self.connection.setRemoteDescription(description)
         for receiver in self.connection.getReceivers():
             self.tasks.append(asyncio.ensure_future(self.read(receiver.track)))
-        await until(lambda: self.events)
+        await become(lambda: self.events)
 
     async def read(self, track: MediaStreamTrack) -> None:
         while True:
@@ -141,7 +134,7 @@ class Viewer:
 
     async def event(self, type: str) -> dict[str, Any]:
         """The first event of a type; waits for it."""
-        await until(lambda: any(event["type"] == type for event in self.events))
+        await become(lambda: any(event["type"] == type for event in self.events))
         return next(event for event in self.events if event["type"] == type)
 
     def due(self, kind: str, timestamps: np.ndarray, report: int = -1) -> np.ndarray:
@@ -185,7 +178,7 @@ async def nothing_left() -> AsyncIterator[None]:
     """All tasks that begin within the block end with it."""
     before = asyncio.all_tasks()
     yield
-    await until(lambda: asyncio.all_tasks() <= before)
+    await become(lambda: asyncio.all_tasks() <= before)
 
 
 @asynccontextmanager
@@ -217,8 +210,8 @@ def test_sound_and_image_have_one_clock(codec: str, scheduler: Scheduler) -> Non
     async def run() -> None:
         async with watching(scheduler, Marked, codec=codec) as (viewer, _, _):
             kinds = ("audio", "video")
-            await until(lambda: min(len(viewer.reports.get(kind, ())) for kind in kinds) > 1)
-            await until(lambda: len(viewer.apart(0)) >= 5)
+            await become(lambda: min(len(viewer.reports.get(kind, ())) for kind in kinds) > 1)
+            await become(lambda: len(viewer.apart(0)) >= 5)
         steps = np.diff([pts for pts, _ in viewer.images])
         assert set(steps % 3600) == {0}, "25 frames a second, whatever was dropped"
         assert np.median(steps) == 3600
@@ -241,12 +234,12 @@ def test_messages_and_sound_on_the_data_channel(scheduler: Scheduler) -> None:
                 viewer.channel.send(piece.tobytes())
             viewer.send("flush")
             await viewer.event("started")
-            await until(viewer.hears)
+            await become(viewer.hears)
             assert not any(event["type"] == "error" for event in viewer.events)
             viewer.send("clear")
             cleared = await viewer.event("cleared")
             assert 0 < cleared["position_s"] < 9
-            await until(lambda: not viewer.hears())
+            await become(lambda: not viewer.hears())
             assert session.queued_s == 0
             viewer.send("ping", t=3.5)
             assert (await viewer.event("pong"))["t"] == 3.5
@@ -261,7 +254,7 @@ def test_malformed_messages_end_the_connection(scheduler: Scheduler) -> None:
         async with watching(scheduler) as (viewer, peer, session):
             for message in ("{", "[]", '{"type": "nothing"}', b"\0\0\0", "x" * 40_000, '{"type": "audio"}', "{}"):
                 viewer.channel.send(message)
-            await until(lambda: peer.closed and session.ended is not None)
+            await become(lambda: peer.closed and session.ended is not None)
         assert sum(event["type"] == "error" for event in viewer.events) >= 5
 
     asyncio.run(run())
@@ -301,7 +294,7 @@ def test_when_the_server_ends_a_session_the_client_is_told(scheduler: Scheduler)
         async with watching(scheduler) as (viewer, peer, session):
             session.end("enough")
             assert (await viewer.event("bye"))["reason"] == "enough"
-            await until(lambda: peer.closed)
+            await become(lambda: peer.closed)
 
     asyncio.run(run())
 
@@ -310,11 +303,11 @@ def test_a_client_that_leaves_ends_its_session_and_one_that_is_lost_does_not(sch
     async def run() -> None:
         async with watching(scheduler) as (viewer, peer, session):
             await viewer.leave()
-            await until(lambda: peer.closed and session.ended is not None)
+            await become(lambda: peer.closed and session.ended is not None)
         async with watching(scheduler) as (viewer, peer, session):
             peer._connection._RTCPeerConnection__connectionState = "failed"  # as after the time for consent
             peer._state_changed()
-            await until(lambda: peer.closed)
+            await become(lambda: peer.closed)
             assert session.ended is None and not session.attached
 
     asyncio.run(run())
@@ -329,7 +322,7 @@ def test_an_offer_that_nobody_follows_up_is_forgotten(scheduler: Scheduler, monk
             peer = Peer(scheduler.open("disc"), scheduler, scheduler.settings, left=left.append)
             viewer = Viewer.make()
             await peer.answer(await viewer.offer())
-            await until(lambda: peer.closed and left == [peer])
+            await become(lambda: peer.closed and left == [peer])
             await viewer.leave()
 
     asyncio.run(run())
@@ -386,12 +379,12 @@ def test_over_http() -> None:
             (session,) = server.scheduler.sessions
             peers = list(session._sinks)
             assert given["session"] == session.id and given["type"] == "answer"
-            await until(lambda: viewer.images and viewer.sounds)
+            await become(lambda: viewer.images and viewer.sounds)
             key = {"resume": session.id, "secret": session.secret}
             await again.connect(lambda offer: answer(offer, **key))
             assert again.events[0]["resumed"] and again.events[0]["session"] == session.id
             assert "another connection" in (await viewer.event("bye"))["reason"]
-            await until(lambda: again.images)
+            await become(lambda: again.images)
             offer = {"sdp": await Viewer.make().offer(), "type": "offer"}
 
             def refusals() -> None:

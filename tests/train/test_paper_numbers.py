@@ -10,6 +10,7 @@ from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
 from emotalking.io.settings import override, to_dict
 from emotalking.models.audio import audio_encoder
 from emotalking.models.config import AudioConfig
+from emotalking.train.callbacks.report import flat
 from emotalking.train.optim import network_optimizer
 from emotalking.train.presets import preset
 
@@ -192,14 +193,6 @@ BEYOND = {
 }
 """What the preset has in place of published numbers, or in addition."""
 GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys and plain values."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
 
 
 @pytest.fixture(scope="module")
