@@ -1,6 +1,6 @@
 """Metrics of the expression: action units against the recording, emotion against the command (docs/paper.md 9)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -87,16 +87,10 @@ def _command(run: Observation) -> Float[np.ndarray, "N 2"]:
     return run.condition.va.astype(np.float64)
 
 
-def _rmse(name: str, run: Observation, axis: int) -> Metric:
+def _of_axis(name: str, run: Observation, axis: int, compare: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Metric:
+    """Valence (0) or arousal (1) as read against the command."""
     assert run.models.emotion is not None and run.va is not None
-    error = squared_error(run.va[:, axis], _command(run)[:, axis])
-    return per_frame(name, error, run.models.emotion.name)
-
-
-def _sign(name: str, run: Observation, axis: int) -> Metric:
-    assert run.models.emotion is not None and run.va is not None
-    agreement = sign_agreement(run.va[:, axis], _command(run)[:, axis])
-    return per_frame(name, agreement, run.models.emotion.name)
+    return per_frame(name, compare(run.va[:, axis], _command(run)[:, axis]), run.models.emotion.name)
 
 
 def _accuracy(name: str, run: Observation, k: int) -> Metric:
@@ -124,29 +118,22 @@ register("aue_u_rest", _aue_resting("AUE-U of a face at rest", measure=partial(_
 register("aue_l_rest", _aue_resting("AUE-L of a face at rest", measure=partial(_aue_rest, aus=LOWER_AUS)))
 
 _emotion_spec = partial(MetricSpec, needs=("faces", "emotion_model", "command"), of_recording=True)
-for _axis, _letter in enumerate("va"):
-    register(
-        f"{_letter}_rmse",
-        _emotion_spec(
-            f"{_letter.upper()}-RMSE",
-            better="lower",
-            measure=partial(_rmse, axis=_axis),
-            aggregate="root_mean",
-            columns={"emotion": 2 + _axis},
-            ablation={"emotion": 13 + _axis},
-        ),
+for _place, (_kind, _compare, _axis_spec) in enumerate(
+    (
+        ("rmse", squared_error, partial(_emotion_spec, better="lower", aggregate="root_mean")),
+        ("sa", sign_agreement, partial(_emotion_spec, better="higher")),
     )
-for _axis, _letter in enumerate("va"):
-    register(
-        f"{_letter}_sa",
-        _emotion_spec(
-            f"{_letter.upper()}-SA",
-            better="higher",
-            measure=partial(_sign, axis=_axis),
-            columns={"emotion": 4 + _axis},
-            ablation={"emotion": 15 + _axis},
-        ),
-    )
+):
+    for _axis, _letter in enumerate("va"):
+        register(
+            f"{_letter}_{_kind}",
+            _axis_spec(
+                f"{_letter}-{_kind}".upper(),
+                measure=partial(_of_axis, axis=_axis, compare=_compare),
+                columns={"emotion": 2 + 2 * _place + _axis},
+                ablation={"emotion": 13 + 2 * _place + _axis},
+            ),
+        )
 _no_label = "the commanded emotions are none of the labelled points, or the model knows none of their labels"
 _accuracy_spec = partial(_emotion_spec, unit="%", better="higher", digits=1, undefined=_no_label)
 register("e_top1", _accuracy_spec("E-Acc top-1", measure=partial(_accuracy, k=1), columns={"emotion": 7}))
