@@ -54,10 +54,10 @@ def play(output: Output, count: int, start: int = 0) -> None:
         wait_until(lambda: len(output._waiting) < 2)
 
 
-def decoded(media: Any) -> tuple[list[av.VideoFrame], list[av.AudioFrame]]:
+def decoded(media: Any, **options: Any) -> tuple[list[av.VideoFrame], list[av.AudioFrame]]:
     """Frames of a file or a stream, until it ends."""
     images, sounds = [], []
-    with av.open(media) as container:
+    with av.open(media, **options) as container:
         try:
             for packet in container.demux():
                 for one in packet.decode():
@@ -157,16 +157,7 @@ def test_rtmp() -> None:
     received: list[tuple[list[av.VideoFrame], list[av.AudioFrame]]] = []
 
     def receive() -> None:
-        images, sounds = [], []
-        container = av.open(address, format="flv", options={"listen": "1", "timeout": "60"})
-        try:
-            for packet in container.demux():
-                for one in packet.decode():
-                    (images if isinstance(one, av.VideoFrame) else sounds).append(one)
-        except OSError:
-            pass
-        container.close()
-        received.append((images, sounds))
+        received.append(decoded(address, format="flv", options={"listen": "1", "timeout": "60"}))
 
     listener = threading.Thread(target=receive)
     listener.start()

@@ -64,4 +64,4 @@ class AblationConfig:
         """Refuse, before hours of training, what the evaluation could not use."""
         _check_frames(self.frames)
         if self.expert_steps is not None and self.expert_steps < 1:
-            raise InputError(f"expert_steps is {self.expert_steps}: give 1 or more.")
+            raise InputError(f"steps of the expert: {self.expert_steps}; give 1 or more.")

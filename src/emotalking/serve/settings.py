@@ -50,7 +50,7 @@ class ServeSettings:
         if not 0 <= self.port <= 65535:
             raise InputError(f"the port is {self.port}: give 1 to 65535, or 0 for a free one.")
         if self.max_sessions < 1:
-            raise InputError(f"max_sessions is {self.max_sessions}: expected at least 1.")
+            raise InputError(f"sessions at a time: {self.max_sessions}; give 1 or more.")
         if not self.idle_minutes > 0 or (self.max_minutes is not None and not self.max_minutes > 0):
             raise InputError("idle and longest time of a session: give a positive number of minutes.")
         least, most = LOOK_AHEAD_MS
