@@ -25,7 +25,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _report import arguments, write
 
 from emotalking.audio import mel
-from emotalking.audio.streams import feature_streams, resolved
+from emotalking.audio.streams import feature_streams, live_windows
 from emotalking.audio.tracks import StepFeatures
 from emotalking.audio.windows import PAST_FRAMES
 from emotalking.data import Subject
@@ -141,15 +140,9 @@ def view(subject: Path, folder: Path, stretch: str) -> Path:
 
 def streamed(subject: Subject, look_ahead_ms: int) -> np.ndarray:
     """The features of the subject's frames from live windows, each frame's with so much sound after its end."""
-    stream = feature_streams("hama", torch.device("cpu"))()
-    samples, pushed, rows = load_audio(subject.files.audio), 0, []
-    for frame in range(subject.num_frames):
-        known = int(((frame + 1) / subject.fps + Fraction(look_ahead_ms, 1000)) * SAMPLE_RATE)
-        stream.push(samples[pushed:known])
-        pushed = known
-        [window] = resolved([stream.window(frame, subject.fps)])
-        rows.append(window[PAST_FRAMES].T.numpy())
-    return np.stack(rows)
+    frames, streams = np.arange(subject.num_frames), feature_streams("hama", torch.device("cpu"))
+    windows = live_windows(load_audio(subject.files.audio), frames, subject.fps, look_ahead_ms, streams)
+    return windows[:, PAST_FRAMES].transpose(1, 2).numpy()
 
 
 def subtracted(subject: Subject) -> np.ndarray:

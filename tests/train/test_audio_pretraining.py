@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from emotalking.audio.features import write_features
+from emotalking.audio.windows import PAST_FRAMES
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.errors import MissingModelError
@@ -68,7 +69,7 @@ def test_no_steps_change_nothing(subject: Subject, name: str) -> None:
 def test_conv_encoder_learns_with_other_voices(subject: Subject, name: str) -> None:
     data = TrainingData.load(subject, subject.train_indices, name, "cpu")
     examples = augmented_examples(subject, data.indices, name, "cpu")
-    assert len(examples) == 5
+    assert len(examples) == 7
     torch.manual_seed(0)
     encoder = conv_encoder(name)
     assert pretrain_audio(encoder, data, 120, torch.Generator().manual_seed(1), examples) > 0.3
@@ -108,13 +109,28 @@ def test_masks_hide_a_stretch_and_some_channels() -> None:
 @pytest.mark.parametrize("name", ["mel", DEFAULT_FEATURE])
 def test_augmented_examples_follow_the_tempo(actor_subject: Subject, name: str) -> None:
     indices, (steps, channels) = actor_subject.train_indices, audio_feature(name).shape
-    slow, quick, low, high, noisy = augmented_examples(actor_subject, indices, name, "cpu")
+    slow, quick, low, high, noisy, *_ = augmented_examples(actor_subject, indices, name, "cpu")
     assert len(slow.windows) > len(noisy.windows) > len(quick.windows)
     motion = torch.arange(len(indices), dtype=torch.float32)[:, None]
     for example, speed in ((slow, 0.9), (quick, 1.1), (low, 1.0), (high, 1.0), (noisy, 1.0)):
         rows = example.targets(motion)[:, 0]
         assert torch.allclose(rows.diff(), torch.full((len(rows) - 1,), speed), atol=1e-4)
         assert float(rows[-1]) <= len(indices) - 1 and example.windows.shape[1:] == (8, channels, steps)
+
+
+def test_live_examples_lack_the_sound_that_comes_later(actor_subject: Subject) -> None:
+    data = TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
+    *_, soon, late = augmented_examples(actor_subject, data.indices, DEFAULT_FEATURE, "cpu")
+    assert soon.rows[:3].tolist() == [0, 4, 8] and late.rows[:3].tolist() == [1, 5, 9]
+    whole = data.conditions.audio
+    for example, known in ((soon, 2), (late, 4)):  # frames of 40 ms after the window's own
+        rows, missing = example.rows.long(), example.windows[1:, PAST_FRAMES + 1 + known :]
+        assert not missing.any()
+        here, there = example.windows[1:, PAST_FRAMES], whole[rows[1:], PAST_FRAMES]
+        assert 0 < float((here - there).square().mean()) < 0.5 * float(there.square().mean())
+    # With more sound to come they are nearer to the whole recording's.
+    errors = [(each.windows[1:, :5] - whole[each.rows.long()[1:], :5]).square().mean() for each in (soon, late)]
+    assert errors[1] < errors[0]
 
 
 def test_other_voice_keeps_the_tempo_and_moves_the_pitch() -> None:

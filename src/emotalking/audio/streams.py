@@ -8,13 +8,17 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from emotalking.audio.tracks import StepFeatures
 from emotalking.audio.windows import FUTURE_FRAMES, PAST_FRAMES
 from emotalking.data.audio_features import AUDIO_FEATURES, AudioFeature, audio_feature
 from emotalking.errors import InputError
+from emotalking.io.audio import SAMPLE_RATE
+
+LIVE_BATCH = 32
+"""Windows of a recording that are computed together."""
 
 
 @dataclass(eq=False)
@@ -81,6 +85,32 @@ def feature_streams(name: str, device: torch.device) -> Callable[[], FeatureStre
         )
     module, maker = feature.streams.split(":")
     return getattr(importlib.import_module(module), maker)(feature, device)
+
+
+def live_windows(
+    samples: Float[np.ndarray, " n"],
+    frames: Integer[np.ndarray, " F"],
+    fps: Fraction,
+    look_ahead_ms: int,
+    streams: Callable[[], FeatureStream],
+) -> Float[Tensor, "F 8 C steps"]:
+    """The windows of ``frames`` of a recording as a player has them, which waits ``look_ahead_ms`` after a frame's end.
+
+    Args:
+        samples: float32 mono at 16 kHz.
+        frames: in increasing order, at least one.
+        streams: see :func:`feature_streams`.
+    """
+    stream, pushed, windows = streams(), 0, []
+    for begin in range(0, len(frames), LIVE_BATCH):
+        pending = []
+        for frame in frames[begin : begin + LIVE_BATCH].tolist():
+            known = int(((frame + 1) / fps + Fraction(look_ahead_ms, 1000)) * SAMPLE_RATE)
+            stream.push(samples[pushed:known])
+            pushed = known
+            pending.append(stream.window(frame, fps))
+        windows += resolved(pending)
+    return torch.stack(windows)
 
 
 def known_window(
