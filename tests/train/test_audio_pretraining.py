@@ -14,7 +14,13 @@ from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.errors import MissingModelError
 from emotalking.models.audio import ConvEncoder, PublishedEncoder
 from emotalking.train import audio_augmentation
-from emotalking.train.audio_augmentation import augmented_examples, other_voice, silent_examples
+from emotalking.train.audio_augmentation import (
+    LIVE_WEIGHT,
+    LOOK_AHEADS_MS,
+    augmented_examples,
+    other_voice,
+    silent_examples,
+)
 from emotalking.train.audio_pretraining import CONV, _mask, lip_motion, pretrain_audio
 from emotalking.train.data import TrainingData
 from emotalking.train.stages.finetune import closed_frames
@@ -69,7 +75,7 @@ def test_no_steps_change_nothing(subject: Subject, name: str) -> None:
 def test_conv_encoder_learns_with_other_voices(subject: Subject, name: str) -> None:
     data = TrainingData.load(subject, subject.train_indices, name, "cpu")
     examples = augmented_examples(subject, data.indices, name, "cpu")
-    assert len(examples) == 7
+    assert len(examples) == 5 + len(LOOK_AHEADS_MS) * LIVE_WEIGHT
     torch.manual_seed(0)
     encoder = conv_encoder(name)
     assert pretrain_audio(encoder, data, 120, torch.Generator().manual_seed(1), examples) > 0.3
