@@ -7,8 +7,8 @@
 Trains each variant on each subject with each stretch of the clip held out, renders the held-out frames from their own
 sound, pose and action units, and finds the lips in rendered and recorded frames with one detector. `last` is the last
 eleventh, as prepared; `first` and `middle` are eleventh parts elsewhere in the clip. Heads on hama features are
-rendered from live features too, with 80 and 160 ms of future sound (--causal; the stored results are of windows of 4 s,
-not of the player's 2 s), and heads with emotion a second time with the clip's mean emotion in every frame.
+rendered from live features too, with 80 and 160 ms of future sound (--causal), and heads with emotion a second time
+with the clip's mean emotion in every frame.
 `mel-subtracted` is `mel-published` with the spectrum of steady noise taken off the sound's (Boll 1979), as earlier
 versions did. lip_voices.py drives such heads by other people.
 
