@@ -49,6 +49,23 @@ def test_emotion_of_the_voice_is_rendered_and_written(avatar_file: Path, speech_
     assert read_image(plot).std() > 5 and read_image(strip).std() > 5
 
 
+def test_a_plot_is_as_long_as_the_video(avatar_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+    monkeypatch.setattr(
+        "emotalking.emotion.plot.write_emotion", lambda path, track, samples: lengths.append(len(samples))
+    )
+    api.render(
+        avatar_file,
+        text="one two three",
+        emotion="happy",
+        seconds=1.0,
+        strip=tmp_path / "s.png",
+        emotion_file=tmp_path / "e.png",
+        device="cpu",
+    )
+    assert lengths == [16000]
+
+
 def test_tags_of_a_text_become_a_track(tmp_path: Path, avatar_file: Path) -> None:
     keys, sound = tmp_path / "e.csv", tmp_path / "s.wav"
     said = api.synthesize("[happy] one two [sad] three", sound, emotion_file=keys)

@@ -198,7 +198,7 @@ def test_negative_values_belong_to_their_option() -> None:
 @pytest.mark.parametrize(
     ("failure", "code", "says"),
     [
-        (KeyboardInterrupt(), 130, "interrupted: rerun the same command to continue from the last checkpoint"),
+        (KeyboardInterrupt(), 130, "interrupted: rerun the same command: it continues from the last checkpoint"),
         (InputError("two\nlines"), 2, "error: two lines"),
         (OSError(28, "No space left on device", "/full/x"), 2, "cannot write /full/x: No space left"),
         (NotADirectoryError(20, "Not a directory", "clip.wav"), 2, "error: clip.wav cannot be used: Not a directory"),
@@ -381,6 +381,7 @@ def test_help_offers_only_what_a_command_line_can_give(capsys: pytest.CaptureFix
     shown = helped("render", capsys)
     assert "any sound or video file, of any length. -o PATH" in shown
     assert "samples" not in shown and "loaded" not in shown and "In Python" not in shown
+    assert "--gaze WHERE where the eyes look" in shown
 
 
 def test_a_window_system_that_is_not_there_is_not_used() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from emotalking import api
 from emotalking.cli.commands import info
-from emotalking.cli.main import main
+from emotalking.cli.main import load, main
 from emotalking.errors import InputError, printable
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202ereversed\r"
@@ -40,6 +41,19 @@ def test_control_characters_of_names_and_metadata_are_escaped(
     said = capsys.readouterr()
     for text in (said.out, said.err):
         assert "reversed" in text and not {"\x1b", "\x07", "\x9b", "\u202e", "\r"} & set(text)
+
+
+@pytest.mark.parametrize(("preset", "warned"), [("fast", True), ("tiny", False)])
+def test_a_preset_for_a_gpu_on_a_cpu(
+    preset: str, warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(**_: object) -> None:
+        raise InputError("no such subject")
+
+    load("train")  # its options are read from the function before it is replaced
+    monkeypatch.setattr(api, "train", refuse)
+    assert main(["train", "subject", "-o", "a.safetensors", "--preset", preset, "--device", "cpu"]) == 2
+    assert ("may take hours on a CPU" in capsys.readouterr().err) == warned
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "shift_jis"])

@@ -115,7 +115,7 @@ def test_the_recordings_lips_are_explained() -> None:
 
 def test_tables_have_the_papers_shape_and_mark_what_is_published() -> None:
     own = [per_frame("psnr", np.array([30.0, 32.0])), single("sync_e", 7.0, "SyncNet v2", 9)]
-    own += [single("sync_c", 6.5, "SyncNet v2", 9), missing("lpips", "no weights")]
+    own += [single("sync_c", 6.5, "SyncNet v2", 9), missing("lpips", "no weights.")]
     truth = [single("sync_e", 6.0, "SyncNet v2", 9), single("sync_c", 8.0, "SyncNet v2", 9)]
     result = Result("self", "", 1.0, (a_run(AVATAR, "x", own), a_run(RECORDED, "x", truth)))
     ours, published = paper_tables(a_report(result))

@@ -12,7 +12,7 @@ from emotalking.data.validate import subject_facts
 from emotalking.errors import InputError
 from emotalking.preprocess import expressions
 from emotalking.preprocess.config import PrepareConfig
-from emotalking.preprocess.expressions import prepare_with
+from emotalking.preprocess.expressions import check_with, prepare_with
 from emotalking.preprocess.identity import Faces, Likeness, compare
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.performance import Performance
@@ -139,6 +139,12 @@ def test_clips_that_cannot_be_used_are_refused(
     monkeypatch.setattr(expressions, "compare", lambda main, other: strange)
     assert "angry.mp4: it shows another person; give clips of one person" in refused(clips["angry"])
     assert sorted(path.name for path in (folder / "expressions").iterdir()) == ["angry"]
+
+
+def test_a_missing_clip_is_named_before_any_is_read(tmp_path: Path) -> None:
+    (tmp_path / "main.mp4").write_bytes(b"no video")
+    with pytest.raises(InputError, match=r"angry.mp4: there is no such file"):
+        check_with(tmp_path / "main.mp4", [tmp_path / "angry.mp4"])
 
 
 def test_a_folder_without_a_face_shape_is_refused(actor_subject: Subject) -> None:

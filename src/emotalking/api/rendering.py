@@ -138,7 +138,7 @@ def render(
     told = emotion, va, track
     audio, chosen = _speech(audio, text, (language, voice, rate, speaker), told, audio_track, seconds)
     if emotion_file is not None:
-        _write_emotion(emotion_file, chosen, audio, audio_track)
+        _write_emotion(emotion_file, chosen, audio, audio_track, seconds)
     return render_clip(
         _with_lips(load_avatar(avatar, device) if isinstance(avatar, PathLike) else avatar, lips),
         audio,
@@ -303,10 +303,11 @@ def _write_emotion(
     track: "EmotionTrack | None",
     audio: "PathLike | Samples | Utterance",
     audio_track: int | None,
+    seconds: float | None,
 ) -> None:
-    """Write an emotion over time with its sound."""
+    """Write an emotion over time with the sound of the first ``seconds``."""
     from emotalking.emotion.plot import write_emotion
-    from emotalking.io.audio import load_audio
+    from emotalking.io.audio import SAMPLE_RATE, load_audio
 
     if track is None:
         raise InputError(f"there is no emotion to write to {path}: give one, or auto.")
@@ -314,7 +315,7 @@ def _write_emotion(
         samples = load_audio(audio, longest_s=_LONGEST_PLOT_S, track=audio_track)
     else:
         samples = _samples(audio)
-    write_emotion(path, track, samples)
+    write_emotion(path, track, samples[: None if seconds is None else round(seconds * SAMPLE_RATE)])
 
 
 @checked

@@ -28,6 +28,7 @@ FORMS: dict[str, tuple[Any, ...]] = {
     "output": (tyro.conf.arg(aliases=["-o"]),),
     "settings": (tyro.conf.arg(name="set", metavar="KEY=VALUE"), tyro.conf.UseAppendAction),
     "emotions": (tyro.conf.UseAppendAction,),
+    "gaze": (tyro.conf.arg(metavar="WHERE"),),
 }
 """Parameters whose option differs from their name and one value."""
 WORDS = ("names", "avatars")

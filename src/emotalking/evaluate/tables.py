@@ -123,7 +123,7 @@ def unmeasured(metrics: Mapping[str, Metric]) -> list[str]:
     for name, metric in metrics.items():
         if math.isnan(metric.value):
             reasons.setdefault(metric.reason, []).append(METRICS[name].title)
-    return [f"Not measured: {', '.join(names)} ({reason})." for reason, names in reasons.items()]
+    return [f"Not measured: {', '.join(names)} ({reason.removesuffix('.')})." for reason, names in reasons.items()]
 
 
 def run_table(result: Result) -> Table:

@@ -97,6 +97,9 @@ def check_with(
     Raises:
         InputError: a video cannot be read.
     """
+    for path in expressions:
+        if not Path(path).is_file():
+            raise InputError(f"{path}: there is no such file.")
     footage, faces = check_clip(clip, turn=turn, audio_track=audio_track), Faces.of_clip(clip, turn)
     found = []
     for path in expressions:

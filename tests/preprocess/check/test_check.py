@@ -100,6 +100,9 @@ def test_a_jump_cut_can_be_used_on_both_sides(tmp_path: Path, take: Take) -> Non
     found = checked(tmp_path, take, take.frames[:40] + take.jumped)
     assert (found.jumps, found.cuts) == (pytest.approx((1.6,)), ())
     assert found.part == pytest.approx((0.0, 2.4))
+    assert any("jump cut" in warning for warning in found.warnings)
+    _, _, warnings = assess(asdict(found) | {"part": (0.0, 1.5)})
+    assert not any("jump cut" in warning for warning in warnings)  # outside the part that is used
 
 
 def test_the_face_leaves(tmp_path: Path, take: Take) -> None:

@@ -8,7 +8,7 @@ from emotalking.cli.console import announce_device, note
 
 SECTION = "use it"
 FUNCTION = api.render
-IF_INTERRUPTED = "no video was written; frames already in the frames folder are whole"
+IF_INTERRUPTED = "no video was written; frames already in the frames folder are whole, and --overwrite replaces them"
 EXAMPLES = """examples:
   emotalking render someone.safetensors --audio speech.mp3 -o out.mp4 --emotion happy
   emotalking render someone.safetensors --audio speech.wav -o out.mp4 --va -0.5,0.3

@@ -65,7 +65,7 @@ def _mark(report: "MarkReport") -> list[str]:
         return ["none (the images are too small or too smooth to carry one)"]
     certainty = f"a false alarm has a probability of at most {best.false_alarm:.1g}"
     if not report.marked:
-        return [f"none (as strong a pattern is in unmarked files with a probability of up to {best.false_alarm:.1g})"]
+        return [f"none (files without one hold as strong a pattern with a probability of up to {best.false_alarm:.1g})"]
     if best.payload is None:
         lines = [f"found, but its content is not readable; {certainty}"]
     else:

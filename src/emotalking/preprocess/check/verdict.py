@@ -281,8 +281,9 @@ def _frames(f: dict[str, Any]) -> list[str]:
     fps = float(Fraction(f["true_fps"]))
     if f["cuts"]:
         out.append(f"{_times(f['cuts'], 'cut')}: only the longest shot is used")
-    if f["jumps"]:
-        out.append(f"{_times(f['jumps'], 'jump cut')}: motion cannot be followed across")
+    begin, end = f["part"]
+    if jumps := tuple(jump for jump in f["jumps"] if begin < jump < end):
+        out.append(f"{_times(jumps, 'jump cut')}: motion cannot be followed across")
     if f["damaged_frames"]:
         out.append(f"{f['damaged_frames']} frames are damaged: copy or export the clip again")
     if f["cut_short_s"] > 0:

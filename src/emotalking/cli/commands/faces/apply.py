@@ -6,7 +6,9 @@ from emotalking.cli.console import note
 
 SECTION = "use it"
 FUNCTION = api.edit_faces
-IF_INTERRUPTED = "no image and no video was written; frames already in a folder are whole"
+IF_INTERRUPTED = (
+    "no image and no video was written; frames already in a folder are whole, and --overwrite replaces them"
+)
 EXAMPLES = """examples:
   emotalking faces apply portrait.jpg -o happy.png --emotion happy
   emotalking faces apply clip.mp4 -o angry.mp4 --va -0.7,0.3
