@@ -20,7 +20,7 @@ from emotalking.audio.hama_model import (
     read_network,
     weight_file,
 )
-from emotalking.audio.streams import feature_streams, resolved
+from emotalking.audio.streams import feature_streams, live_windows, resolved
 from emotalking.errors import InputError, MissingModelError
 
 RNG = np.random.default_rng(3)
@@ -234,3 +234,12 @@ def test_live_windows_depend_on_the_sound_so_far_alone(fps: Fraction) -> None:
     error = (heard[:, 1:7] - whole[:, 1:7]).square().mean().sqrt() / whole.std()
     assert error < 0.5
     assert torch.equal(heard[:3, :4] == 0, whole[:3, :4] == 0)
+
+
+@needs_hama
+def test_live_windows_after_the_end_of_the_sound_are_zero() -> None:
+    """A clip whose sound ends before its images do."""
+    fps, streams = Fraction(25), feature_streams("hama", torch.device("cpu"))
+    windows = live_windows(talk(1.0), np.array([10, 20, 40, 60]), fps, 80, streams)
+    assert [bool(window.any()) for window in windows] == [True, True, False, False]
+    assert torch.equal(live_windows(talk(1.0), np.array([200]), fps, 80, streams), torch.zeros_like(windows[:1]))

@@ -125,7 +125,8 @@ class _Windows:
     def __call__(self, windows: Sequence[PendingWindow]) -> list[Float[Tensor, "8 C steps"]]:
         heard = [window.inputs for window in windows if isinstance(window.inputs, _Heard)]
         counts = [len(each.sound) // STRIDE for each in heard]
-        wanted = [min(count, self._wanted(each)) for count, each in zip(counts, heard, strict=True)]
+        # Not below 0, where the sound ended before a window begins.
+        wanted = [max(0, min(count, self._wanted(each))) for count, each in zip(counts, heard, strict=True)]
         # A sound that was too short is followed by silence, whose states are not wanted.
         after = [max(0, _SHORTEST // STRIDE - count) for count in counts]
         last = max(map(sum, zip(wanted, after, strict=True))) + 1
