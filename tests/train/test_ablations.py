@@ -109,11 +109,12 @@ def test_mouth_sees_frames_that_show_it_and_black_at_the_end(actor_subject: Subj
 
 
 def test_audio_encoders_learn_from_a_share_of_the_stage_on(actor_subject: Subject) -> None:
-    parts = context(actor_subject, "face.iterations=40", "optim.audio=1e-4", "optim.audio_from=0.5")
-    stage = FaceStage(parts)
+    settings = ["face.iterations=40", "optim.audio=1e-4", "optim.audio_from=0.5", "model.audio.encoder=published"]
+    stage = FaceStage(context(actor_subject, *settings))
     rates = []
     for iteration in (0, 19, 20):
         stage.before_update(iteration)
         rates.append({group["name"]: group["lr"] for group in stage.optimizers["networks"].param_groups})
-    assert [rate["audio"] > 0 for rate in rates] == [False, False, True]
+    for name in ("audio", "temporal"):
+        assert [rate[name] > 0 for rate in rates] == [False, False, True]
     assert all(rate["networks"] > 0 for rate in rates)

@@ -55,6 +55,7 @@ def test_override_sets_nested_values_of_each_type() -> None:
         ("model.gaze_reach=1", r"model\.gaze_reach must lie in 0\.\.0\.45"),
         ("model.emotion.harmonics=0", r"model\.emotion\.harmonics must lie in 1\.\.16"),
         ("model.emotion.radius=2", r"model\.emotion\.radius must lie in 0\.\.1\.5"),
+        ("optim.audio_from=1.1", r"optim\.audio_from must lie in 0\.\.1"),
         ("finetune.prune=1.5", r"finetune\.prune must lie in 0\.\.1"),
         ("model.face.sh_degree=4", r"model\.face\.sh_degree must lie in 0\.\.3"),
         ("emotion.losses.silhouette=0.1", "names no field: 'silhouette'"),

@@ -27,7 +27,7 @@ NOISE_DB = 15.0
 LOOK_AHEADS_MS = (80, 160)
 """Of the windows that a live player has."""
 LIVE_WEIGHT = 4
-"""How often each of these windows counts: a third of all examples are live then."""
+"""How often each of these windows counts: a quarter of all examples are live then."""
 _FFT, _HOP = 1024, 256
 _ONSET = 2.0
 """Growth of loudness from one frame of the phase vocoder to the next at which a sound begins."""
@@ -88,17 +88,17 @@ def augmented_examples(
 def _live_examples(
     subject: Subject, indices: np.ndarray, features: str, device: torch.device | str, samples: np.ndarray
 ) -> list[LipExamples]:
-    """Windows that lack the sound which comes later, of every second frame.
+    """Windows of every second frame that lack the sound to come.
 
-    Without them a reporter's lips follow live sound less than the whole file's: with 80 ms of it r of the width is .24
-    and .32 for .43 (linear readings of the codes of held-out frames, two seeds), with them .43 and .39.
+    Without them lips follow live sound less than the whole file. With 80 ms of future sound the width of a reporter's
+    lips, read linearly from the codes of held-out frames, has r .24 and .32 (two seeds); with them .43 and .39.
     """
     if audio_feature(features).streams is None:
         return []
-    streams, count = feature_streams(features, torch.device(device)), len(LOOK_AHEADS_MS)
+    streams = feature_streams(features, torch.device(device))
     made = []
     for number, look_ahead_ms in enumerate(LOOK_AHEADS_MS[: len(indices)]):
-        rows = np.arange(number, len(indices), 2 * count)
+        rows = np.arange(number, len(indices), 2 * len(LOOK_AHEADS_MS))
         windows = live_windows(samples, indices[rows], subject.fps, look_ahead_ms, streams)
         made.append(LipExamples(windows.to(device), torch.from_numpy(rows).double().to(device)))
     return LIVE_WEIGHT * made

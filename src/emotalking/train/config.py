@@ -56,7 +56,8 @@ class OptimConfig:
     audio: float = 5e-4
     """Rate of the audio encoders; 0 keeps what their pretraining taught them, and leaves nothing to a sync loss."""
     audio_from: float = 0.0
-    """Share of the mouth and face stages after which the audio encoders learn; until then they stay as pretrained."""
+    """Share of the mouth and face stages after which the audio encoders learn, with their attention; until then they
+    stay as pretrained."""
     temporal: float = 2.5e-3
     """Rate of the temporal audio attention (decay 1e-4). Five times the networks' as published; where those learn
     faster it must not: its softmax then settles on one frame of the window at once and stays there."""
@@ -325,6 +326,7 @@ class TrainConfig:
         self.corrections.validate()
         emotion = self.model.emotion
         for name, value, low, high in (
+            ("optim.audio_from", self.optim.audio_from, 0, 1),
             ("emotion.real_share", self.emotion.real_share, 0, 1),
             ("emotion.expression_share", self.emotion.expression_share, 0, 1),
             ("finetune.prune", self.finetune.prune, 0, 1),

@@ -121,7 +121,8 @@ class BranchLearner:
         learning = settings.freeze_geometry_from or settings.iterations
         self._network_schedule.set(network_factor(iteration, settings.lr_decay_from, learning))
         if iteration < optim.audio_from * settings.iterations:
-            set_group_rate(self.optimizers["networks"], "audio", 0.0)
+            for name in ("audio", "temporal"):
+                set_group_rate(self.optimizers["networks"], name, 0.0)
         if self.frozen(iteration):
             for name in ("means", "raw_scales", "raw_quats"):
                 set_group_rate(self._gaussians, name, 0.0)
