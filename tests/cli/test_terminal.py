@@ -43,6 +43,18 @@ def test_control_characters_of_names_and_metadata_are_escaped(
         assert "reversed" in text and not {"\x1b", "\x07", "\x9b", "\u202e", "\r"} & set(text)
 
 
+def test_info_leaves_hundreds_of_lines_to_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        info.api, "info", lambda path: {"provenance": {"fps": 25, "steps": {"check": {"seconds": 8.8}}}}
+    )
+    assert main(["info", "x"]) == 0
+    assert capsys.readouterr().out == "provenance\n  fps  25\n  steps  (shown by --json)\n"
+    assert main(["info", "x", "--json"]) == 0
+    assert "8.8" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("preset", "warned"), [("fast", True), ("tiny", False)])
 def test_a_preset_for_a_gpu_on_a_cpu(
     preset: str, warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

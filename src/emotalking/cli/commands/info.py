@@ -8,6 +8,8 @@ from emotalking.cli.console import output
 
 SECTION = "inspect"
 FUNCTION = api.info
+_LONG = ("train", "steps")
+"""Every setting of the training, every measure of the preparation: hundreds of lines, which JSON alone shows."""
 
 
 def run(arguments: Arguments, *, json: bool = False) -> None:
@@ -35,7 +37,9 @@ def _lines(value: object, depth: int) -> list[str]:
         lines = []
         width = max((len(str(key)) for key, item in value.items() if not _deep(item)), default=0)
         for key, item in value.items():
-            if _deep(item):
+            if key in _LONG and isinstance(item, dict):
+                lines.append(f"{indent}{key!s:<{width}}  (shown by --json)")
+            elif _deep(item):
                 lines += [f"{indent}{key}", *_lines(item, depth + 1)]
             else:
                 lines.append(f"{indent}{key!s:<{width}}  {_flat(item)}")
