@@ -1,4 +1,4 @@
-"""What stand-ins for an avatar share: poses at rest, a plate of one colour, and a head of one colour over it."""
+"""A stand-in for an avatar: poses at rest, a plate of one colour, and a head of one colour over it."""
 
 from dataclasses import dataclass
 from fractions import Fraction

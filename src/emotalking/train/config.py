@@ -279,7 +279,8 @@ class TrainConfig:
     audio_pretraining: int = 0
     """Updates that teach the audio encoders the tracked lip shape before the first stage (0: none, as published)."""
     audio_augmentation: bool = False
-    """Let these learn from silence (closed lips), and from the sound at other tempos, of other voices, in noise."""
+    """Let these learn from silence (closed lips), and from the sound at other tempos, of other voices, in noise, and
+    as a live player has it, without the sound to come."""
     motion_pretraining: int = 0
     """Updates that teach the face's network the tracked mesh's motion before any stage (0: none, as published)."""
     closed_mouth_code: int = 100
@@ -360,14 +361,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be above 0")
 
 
-accept_old_fields(
-    TrainConfig,
-    renamed={
-        "audio_start": "audio_pretraining",
-        "motion_start": "motion_pretraining",
-        "closed_lips": "closed_mouth_code",
-    },
-)
+_STARTS = {"audio_start": "audio_pretraining", "motion_start": "motion_pretraining"}
+accept_old_fields(TrainConfig, renamed=_STARTS | {"closed_lips": "closed_mouth_code"})
 accept_old_fields(BranchStageConfig, renamed={"schedule_knee": "lr_decay_from"})
 accept_old_fields(EmotionStageConfig, renamed={"schedule_knee": "lr_decay_from"})
 accept_old_fields(MouthStageConfig, removed={"hair_every", "hair_from", "hair_until"})

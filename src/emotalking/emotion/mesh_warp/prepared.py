@@ -1,4 +1,4 @@
-"""What the mesh warp of a subject computes once: fields over the template, its mesh, and its measures at rest."""
+"""Tensors that a subject's mesh warp computes once: fields over the template, its mesh, and its measures at rest."""
 
 import numpy as np
 import torch
