@@ -12,6 +12,7 @@ from emotalking.audio.windows import PAST_FRAMES
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.errors import MissingModelError
+from emotalking.io.audio import load_audio
 from emotalking.models.audio import ConvEncoder, PublishedEncoder
 from emotalking.train import audio_augmentation
 from emotalking.train.audio_augmentation import (
@@ -149,6 +150,13 @@ def test_other_voice_keeps_the_tempo_and_moves_the_pitch() -> None:
         beats = other_voice((loud * np.sin(2 * np.pi * 300 * t)).astype(np.float32), factor)
         envelope = np.abs(beats).reshape(-1, 800).mean(1)
         assert np.corrcoef(envelope, loud.reshape(-1, 800).mean(1))[0, 1] > 0.9
+
+
+def test_features_of_whole_recordings_have_no_live_examples(actor_subject: Subject) -> None:
+    samples = load_audio(actor_subject.files.audio)
+    assert audio_augmentation._live_examples(actor_subject, np.arange(8), "phones", "cpu", samples) == []
+    few = audio_augmentation._live_examples(actor_subject, np.arange(1), "mel", "cpu", samples)
+    assert [example.rows.tolist() for example in few] == [[0.0]] * LIVE_WEIGHT
 
 
 def test_without_sound_or_package_there_are_none(

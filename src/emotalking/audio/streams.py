@@ -94,10 +94,10 @@ def live_windows(
     look_ahead_ms: int,
     streams: Callable[[], FeatureStream],
 ) -> Float[Tensor, "F 8 C steps"]:
-    """The windows of ``frames`` of a recording as a player has them, which waits ``look_ahead_ms`` after a frame's end.
+    """The windows of ``frames`` as a player has them that hears ``look_ahead_ms`` of sound after each frame's end.
 
     Args:
-        samples: float32 mono at 16 kHz.
+        samples: of the whole recording, float32 mono at 16 kHz.
         frames: in increasing order, at least one.
         streams: see :func:`feature_streams`.
     """
