@@ -145,6 +145,7 @@ DESTROYERS = [
     ["render", "avatar.mp4", "--audio", "voice.wav", "--background", "photo.png", "--strip", "photo.png"],
     ["render", "avatar.mp4", "--audio", "voice.wav", "--frames-folder", "subject/torso_imgs", "--overwrite"],
     ["render", "avatar.mp4", "--audio", "voice.wav", "-o", "new.mp4", "--strip", "new.mp4"],
+    ["render", "avatar.mp4", "--audio", "voice.wav", "-o", "clip.mp4"],
     ["check", "clip.mp4", "--page", "clip.mp4"],
     ["check", "clip.mp4", "--page", "clip.mp4", "--overwrite"],
     ["check", "clip.mp4", "--page", "new.html", "--json", "clip.mp4"],

@@ -11,6 +11,8 @@ from typing import Any
 _MB = 1_000_000
 _MOST_JSON = 64 * _MB
 """Bytes of a JSON text that is read to recognise a file."""
+SIDECAR_SUFFIX = ".c2pa"
+"""Added to the whole name of a file whose format holds no signature: the signature beside it."""
 PAGE_MARK = b'<meta name="generator" content="emotalking">'
 _OLDER_PAGE = b"<style>\n:root { --ink: "
 """Begin of the pages' style before they had a mark."""
@@ -34,10 +36,12 @@ def _object(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _is_video(path: Path) -> bool:
-    head = _begins(path)
+def _is_own_video(path: Path) -> bool:
+    """True for a video that this program signed (``provenance.signing``), in the file or beside it."""
+    head = _begins(path, 8192)
     containers = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-    return containers or head.startswith(b"\x1a\x45\xdf\xa3") or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+    video = containers or head.startswith(b"\x1a\x45\xdf\xa3") or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+    return video and (b"emotalking" in head or path.with_name(path.name + SIDECAR_SUFFIX).exists())
 
 
 def _is_image(path: Path) -> bool:
@@ -166,7 +170,7 @@ def _folder_with_page(what: str, space: int) -> Kind:
 
 
 KINDS = {
-    "video": Kind("video", _is_video, space=4 * _MB),
+    "video": Kind("video that this program signed", _is_own_video, space=4 * _MB),
     "image": Kind("image", _is_image),
     "sound": Kind("WAV sound", _is_wav),
     "times": Kind("file of times of words", _is_times),

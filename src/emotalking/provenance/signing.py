@@ -23,14 +23,13 @@ import numpy as np
 from emotalking.errors import InputError
 from emotalking.io.files import Finish, is_special, write_bytes
 from emotalking.io.images import encode_image
+from emotalking.io.kinds import SIDECAR_SUFFIX
 from emotalking.io.reading import parse_json, reading, reason
 from emotalking.options import Provenance
 from emotalking.progress import doing
 from emotalking.provenance.certificates import Credentials, credentials, own_certificates
 from emotalking.provenance.manifest import ORIGIN, TOOL, Origin, definition
 
-SIDECAR_SUFFIX = ".c2pa"
-"""Added to the whole name of a file."""
 RECORD_SUFFIX = ".provenance.jsonl"
 """Added to the name of an avatar's file, or else of the output: record of outputs made without signature and mark."""
 _MOST_SIDECAR = 16 << 20
