@@ -33,5 +33,7 @@ def track(chunks: Iterable[np.ndarray], feature: AudioFeature) -> StepFeatures:
 AUDIO_FEATURES["level"] = AudioFeature("level", "level", steps=16, channels=len(BANDS_HZ), module=__name__)
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     subject, avatar, *settings = sys.argv[1:]
     emotalking.train(subject, avatar, preset="tiny", settings=["model.audio.features=level", *settings])

@@ -33,5 +33,7 @@ class EdgeFaceStage(FaceStage):
 STAGES.face = EdgeFaceStage
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     subject, avatar, *settings = sys.argv[1:]
     emotalking.train(subject, avatar, preset="tiny", settings=settings)

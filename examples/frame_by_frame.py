@@ -9,6 +9,8 @@ import numpy as np
 
 from emotalking import Avatar, EmotionTrack, Player
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 avatar_file, sound = sys.argv[1:]
 player = Player(Avatar.load(avatar_file))
 emotion = EmotionTrack(times=np.array([0.0, 2.0]), values=np.array([[0.3, -0.6], [0.6, 0.7]]))

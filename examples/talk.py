@@ -15,17 +15,23 @@ from emotalking.serve.microphone import Listener, listen, microphone, recording
 from emotalking.tts.backends import open_synthesizer
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("avatar")
+parser.add_argument("avatar", help="avatar file (.safetensors)")
 parser.add_argument("--answers", default="echo", help="echo, a text file with a line for each answer, or an address")
 parser.add_argument("--model", default="default", help="name of the language model, for an address")
-parser.add_argument("--hearing", choices=("transcribe", "audio"), default="transcribe", help="of the model")
-parser.add_argument("--instructions", default="Answer in one or two short spoken sentences.")
+parser.add_argument(
+    "--hearing",
+    choices=("transcribe", "audio"),
+    default="transcribe",
+    help="what the model of an address is sent: text or sound",
+)
+how = "Answer in one or two short spoken sentences."
+parser.add_argument("--instructions", default=how, help="for the language model: how to answer")
 parser.add_argument("--microphone", help="name of the sound card's input, or a sound file in its place")
 parser.add_argument("--output", help="also a file (.mp4, .mkv, .ts) or an address (rtmp://...) for the head")
-parser.add_argument("--voice", help="of hibari or espeak")
-parser.add_argument("--language", default="en")
+parser.add_argument("--voice", help="of the answers, one of 'emotalking tts-voices'")
+parser.add_argument("--language", default="en", help="of the answers, such as en, de or fr")
 parser.add_argument("--no-barge-in", action="store_true", help="for a microphone that hears the loudspeakers")
-parser.add_argument("--port", type=int, default=8010)
+parser.add_argument("--port", type=int, default=8010, help="of the page")
 
 
 def answers(options: argparse.Namespace) -> AnswerSource:

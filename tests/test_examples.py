@@ -81,6 +81,17 @@ def test_custom_audio_feature(actor_subject: Subject, tmp_path: Path) -> None:
     assert (actor_subject.files.root / "aud_level.npy").exists()
 
 
+@pytest.mark.parametrize("name", ["custom_audio_feature", "custom_loss", "frame_by_frame", "render_video"])
+def test_help_is_how_to_call_an_example(name: str) -> None:
+    with pytest.raises(SystemExit, match=f"python {name}.py [A-Z]+ "):
+        shown(f"{name}.py", "--help")
+
+
+def test_every_option_of_talk_has_help() -> None:
+    options = runpy.run_path(str(EXAMPLES / "talk.py"))["parser"]._actions
+    assert len(options) > 10 and all(option.help for option in options)
+
+
 def test_no_example_is_forgotten() -> None:
     tests = (Path(__file__), Path(__file__).parent / "serve" / "test_adapters.py")
     source = "".join(path.read_text("utf-8") for path in tests)

@@ -177,6 +177,12 @@ def test_info(avatar_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["licences"] == {"mesh-warp": "Apache-2.0"}
 
 
+def test_info_lists_no_empty_item(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("emotalking.api.info", lambda path: {"run": {"generator": ["mesh-warp", ""]}})
+    assert main(["info", "."]) == 0
+    assert capsys.readouterr().out == "run\n  generator\n    - mesh-warp\n"
+
+
 def test_info_of_a_subject_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     viewmats = np.tile(np.eye(4), (22, 1, 1))
     viewmats[:, 2, 3] = 0.7

@@ -230,7 +230,7 @@ def test_a_pair_that_cannot_be_scored_honestly_is_refused(avatar_file: Path, act
     check_pair(posed(scene.viewmats[:20]), actor_subject)
     with pytest.raises(InputError, match="prepared again"):
         check_pair(posed(scene.viewmats + np.float32(1e-4)), actor_subject)
-    with pytest.raises(InputError, match="evaluate it on the subject that it was made from"):
+    with pytest.raises(InputError, match="give the subject that it was made from"):
         check_pair(Avatar(avatar.head, replace(scene, width=65)), actor_subject)
     foreign = Subject(actor_subject.files, {"clip": {"sha256": "1"}})
     with pytest.raises(InputError, match="another clip"):

@@ -42,6 +42,7 @@ def test_a_failure_stops_nobody_and_what_is_finished_is_kept(tmp_path: Path, cap
     assert "in break_down" in (tmp_path / "broken.log").read_text()
     assert "Traceback" not in (tmp_path / "refused.log").read_text()
     again = Sequential("cpu").run(jobs)
+    assert "first: kept, finished before" in caplog.text
     assert [one.state for one in again] == ["kept", "failed", "failed", "failed", "kept"]
     assert (tmp_path / "first.times").read_text() == "made\n"
     assert logging.getLogger("emotalking").level in (level, logging.INFO)

@@ -65,7 +65,7 @@ def test_command_on_videos_and_images(tmp_path: Path, capsys: pytest.CaptureFixt
     assert text.startswith("marked\n") and "EmoTalking, avatar abcdef01" in text and "signature: none" in text
     assert main(["verify", str(tmp_path / "plain.jpg")]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("neither\n") and "mark: none" in text
+    assert text.startswith("neither signed nor marked\n") and "mark: none" in text
     assert main(["verify", str(tmp_path / "marked.png"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["verdict"] == "marked" and found["mark"]["best"]["payload"] == {"avatar": 0xABCDEF01, "tool": 1}
@@ -75,7 +75,7 @@ def test_command_on_videos_and_images(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_sound_has_no_images(tmp_path: Path) -> None:
     save_wav(tmp_path / "a.wav", np.zeros(4000, np.float32))
     found = verify(tmp_path / "a.wav")
-    assert found.mark is None and found.verdict == "neither"
+    assert found.mark is None and found.verdict == "neither signed nor marked"
 
 
 def test_unusable_inputs(tmp_path: Path) -> None:

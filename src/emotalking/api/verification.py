@@ -25,10 +25,11 @@ class Verification:
 
     @property
     def verdict(self) -> str:
-        """signed, marked, signed and marked, or neither; a signature that does not fit the content is none."""
+        """signed, marked, signed and marked, or neither signed nor marked; a signature that does not fit is none."""
         signed = self.signature is not None and self.signature.valid
         marked = self.mark is not None and self.mark.marked
-        return " and ".join(word for word, holds in (("signed", signed), ("marked", marked)) if holds) or "neither"
+        words = [word for word, holds in (("signed", signed), ("marked", marked)) if holds]
+        return " and ".join(words) or "neither signed nor marked"
 
 
 @checked

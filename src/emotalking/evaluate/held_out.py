@@ -55,11 +55,11 @@ def check_pair(avatar: Avatar, subject: Subject) -> None:
     if (subject.width, subject.height) != (avatar.width, avatar.height):
         raise InputError(
             f"The avatar is {avatar.width}x{avatar.height} and the subject {subject.width}x{subject.height}: "
-            "evaluate it on the subject that it was made from."
+            "give the subject that it was made from."
         )
     clips = [_clip_hash(record) for record in (avatar.metadata.get("subject"), subject.manifest)]
     if None not in clips and clips[0] != clips[1]:
-        raise InputError(f"The avatar was made from another clip than {root}: evaluate it on its own subject folder.")
+        raise InputError(f"The avatar was made from another clip than {root}: give its own subject folder.")
     trained, poses_of_clip = avatar.viewmats, subject.viewmats
     if np.array_equal(trained, poses_of_clip[subject.train_indices]):
         return
@@ -68,7 +68,7 @@ def check_pair(avatar: Avatar, subject: Subject) -> None:
     if any(frame is None for frame in frames):
         raise InputError(
             f"The avatar's head poses are not those of {root} (another subject, or prepared again since the training): "
-            "evaluate it on the folder that it was trained on, or train it again."
+            "give the folder that it was trained on, or train it again."
         )
     trained_on = np.intersect1d(np.array(frames, np.int64), subject.val_indices)
     if len(trained_on):

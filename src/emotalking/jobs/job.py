@@ -89,7 +89,7 @@ def attempt(job: Job) -> Outcome:
 def sentence(outcome: Outcome) -> str:
     """An outcome for people."""
     if outcome.state == "kept":
-        return f"{outcome.name}: {outcome.output.name} is kept"
+        return f"{outcome.name}: kept, finished before"
     after = f"{outcome.seconds:.0f} s"
     return f"{outcome.name}: {'finished in' if outcome.state == 'made' else 'failed after'} {after}" + (
         f" ({outcome.why})" if outcome.why else ""

@@ -45,7 +45,7 @@ def _lines(value: object, depth: int) -> list[str]:
                 lines.append(f"{indent}{key!s:<{width}}  {_flat(item)}")
         return lines
     if isinstance(value, list):
-        return [f"{indent}- {_flat(item)}" for item in value] or [f"{indent}none"]
+        return [f"{indent}- {_flat(item)}" for item in value if item != ""] or [f"{indent}none"]
     return [f"{indent}{_flat(value)}"]
 
 
