@@ -256,7 +256,11 @@ def test_a_mask_over_the_mouth(tmp_path: Path, take: Take) -> None:
         for image, at in zip(take.frames, points, strict=True)
     ]
     found = checked(tmp_path, take, masked)
-    assert found.verdict == "unusable" and any("mouth is covered" in reason for reason in found.reasons)
+    assert (
+        found.verdict == "unusable"
+        and "mouth is covered" in found.reasons[0]
+        and "film it uncovered" in found.reasons[0]
+    )
 
 
 def test_black_and_white_is_no_mask(tmp_path: Path, take: Take, clean: Footage) -> None:
@@ -337,7 +341,7 @@ def test_the_verdict_is_printed_although_the_page_cannot_be_written(
     clip = write_clip(tmp_path / "clip.mp4", take.frames[:1] * 60, sound=take.sound)
     (tmp_path / "clip.check.html").mkdir()  # where the page goes unless told otherwise
     assert main(["check", str(clip)]) == 2
-    assert "does not move" in capsys.readouterr().out
+    assert "does not move" in (said := capsys.readouterr().out) and "record it again" in said
 
 
 def test_the_page_holds_everything(tmp_path: Path, clean: Footage) -> None:
@@ -368,7 +372,9 @@ def test_the_command(
     assert (clips / "some.check.html").exists() and not any(elsewhere.iterdir())
     mute = write_clip(tmp_path / "mute.mp4", take.frames[:30])
     assert main(["check", str(mute), "--page", "mute.html"]) == 2
-    assert "it has no sound" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert said.out.startswith("mute.mp4 is unusable: ") and "it has no sound" in said.out
+    assert said.err.endswith("error: mute.mp4 cannot be used: mute.html shows why\n")  # the reason is told once
     assert (elsewhere / "mute.html").exists()
     assert main(["check", str(mute), "--page", str(clips)]) == 2  # a folder cannot be the page
     assert "is a folder: give the name of a file" in capsys.readouterr().err  # before the work begins

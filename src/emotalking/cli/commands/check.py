@@ -30,7 +30,7 @@ def run(
         page: HTML page to write; None: CLIP.check.html next to the clip.
         json: also write all measures as JSON.
     """
-    from emotalking.preprocess.check.page import default_page, summary_lines, verdict_line, write_page
+    from emotalking.preprocess.check.page import default_page, summary_lines, write_page
 
     footage = api.check(**arguments)
     print("\n".join(summary_lines(footage)), flush=True)  # first: not lost where the page cannot be written
@@ -41,7 +41,7 @@ def run(
         for one in (facts, *facts["expressions"]):
             del one["stills"]
         write_bytes(Path(json), (dumps(facts, indent=2) + "\n").encode())
-    unusable = [one for one in (footage, *footage.expressions) if one.verdict == "unusable"]
+    unusable = [Path(one.clip).name for one in (footage, *footage.expressions) if one.verdict == "unusable"]
     if unusable:
-        raise InputError(f"{verdict_line(unusable[0])} See {page}")
+        raise InputError(f"{', '.join(unusable)} cannot be used: {page} shows why")
     note(f"{page} shows why")

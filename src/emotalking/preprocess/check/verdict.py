@@ -222,7 +222,7 @@ def _reasons(f: dict[str, Any], *, spoken: bool) -> list[str]:
     elif f["face_px"] < TINY_FACE:
         out.append(f"the face is {f['face_px']:.0f} pixels high, and {TINY_FACE:.0f} are the least: film nearer")
     if f["frozen_share"] > MOST_FROZEN and part < SHORTEST_S:
-        out.append("the image does not move: it is a still image, or the recording froze")
+        out.append("the image does not move: it is a still image, or the recording froze; record it again")
     if turn := missing_turn(f["upright"]):
         how = "upside down" if turn == 180 else "on its side"
         out.append(f"the image is {how}: turn it by {turn} degrees (option turn)")
@@ -237,7 +237,7 @@ def _reasons(f: dict[str, Any], *, spoken: bool) -> list[str]:
     if 0 < f["detail"] < BLURRED:
         out.append("the face is blurred: film it again in focus")
     if not out and f["mouth_range"] < STILL_MOUTH and f["lips_contrast"] < HIDDEN_LIPS and not _is_grey(f):
-        out.append("the mouth is covered (a mask, a microphone?): no lips are visible")
+        out.append("the mouth is covered (a mask, a microphone?): no lips are visible; film it uncovered")
     if not out and part < SHORTEST_S:
         out.append(
             f"its longest part without a cut, a gap, a still image, a lost face or black is {part:.1f} s, and "
