@@ -301,6 +301,15 @@ def test_impossible_settings(actor_clip: Path, folder: Path, tmp_path: Path, opt
         prepare(actor_clip, tmp_path / "out", PrepareConfig(**options))
 
 
+def test_another_csv_than_openfaces_is_refused_before_work_begins(tmp_path: Path) -> None:
+    clip, table = tmp_path / "no.mp4", tmp_path / "emotions.csv"
+    clip.write_text("this would be the second complaint")
+    for text, message in (("time,emotion\n0,happy\n", "give the CSV that OpenFace wrote"), ("a\n1\n", "lacks the col")):
+        table.write_text(text)
+        with pytest.raises(InputError, match=message):
+            prepare(clip, tmp_path / "out", PrepareConfig(action_units=table))
+
+
 def test_the_record_is_plain_json(folder: Path) -> None:
     record = json.loads((folder / "subject.json").read_text())
     assert record["clip"]["name"] == "actor.mp4"

@@ -137,24 +137,28 @@ def opengl_to_viewmats(camera_to_world: Float64[np.ndarray, "N 4 4"]) -> Float[n
 _NO_NUMBER = re.compile(r"[+-]?(nan\((ind|snan)\)|1\.#(IND|QNAN|SNAN|INF)\d*)", re.IGNORECASE)
 
 
-def read_table(path: Path) -> dict[str, Float64[np.ndarray, " N"]]:
+def read_table(path: Path, remedy: str = "write it again") -> dict[str, Float64[np.ndarray, " N"]]:
     """A CSV with a header to columns by name; spaces around names and values are dropped (OpenFace has them).
 
     What programs of Windows write for a value that is no number ("-nan(ind)", "1.#IND") is NaN.
 
+    Args:
+        path: the CSV.
+        remedy: what to do about an unusable file.
+
     Raises:
         InputError: if the file is missing, empty, ragged or not numeric.
     """
-    with reading(path, "is no CSV table", "write it again"):
+    with reading(path, "is no CSV table", remedy):
         lines = csv.reader(io.StringIO(read_text(path, MOST_TABLE), newline=""), skipinitialspace=True)
         rows = [row for row in lines if row]
     if not rows:
-        raise InputError(f"{path} is empty: write it again.")
+        raise InputError(f"{path} is empty: {remedy}.")
     names = [name.strip().removeprefix("\ufeff") for name in rows[0]]
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(names):
-            raise InputError(f"{path}, row {number}, has {len(row)} values for {len(names)} columns: write it again.")
-    with reading(path, "holds a value that is not a number", "write it again"):
+            raise InputError(f"{path}, row {number}, has {len(row)} values for {len(names)} columns: {remedy}.")
+    with reading(path, "holds a value that is not a number", remedy):
         cells = [["nan" if _NO_NUMBER.fullmatch(cell.strip()) else cell for cell in row] for row in rows[1:]]
         values = np.array(cells, np.float64).reshape(-1, len(names))
     return {name: values[:, i] for i, name in enumerate(names)}

@@ -264,11 +264,8 @@ def read_openface(
         InputError: if the file is no such table, lacks a unit that training needs, covers too little of the clip, or
             failed in most of it.
     """
-    table = read_table(Path(path))
+    table = openface_table(path)
     units = {name: table[f"{name}_r"] for name in ALL_AUS if f"{name}_r" in table}
-    missing = [f"{name}_r" for name in NEEDED if name not in units]
-    if missing:
-        raise InputError(f"{path} lacks the columns {', '.join(missing)}; run OpenFace's FeatureExtraction with -aus.")
     rows = np.stack(list(units.values()), 1)
     good = np.isfinite(rows).all(1) & (table.get("success", np.ones(len(rows))) > 0)
     chosen = _main_face(table, good)
@@ -284,6 +281,19 @@ def read_openface(
         name: np.clip(np.interp(wanted, at[usable], values[usable]), 0, 5).astype(np.float64)
         for name, values in units.items()
     }
+
+
+def openface_table(path: str | Path) -> dict[str, Float[np.ndarray, " R"]]:
+    """Columns of a CSV that OpenFace's FeatureExtraction wrote, R rows.
+
+    Raises:
+        InputError: if the file is no such table, or lacks a unit that training needs.
+    """
+    table = read_table(Path(path), "give the CSV that OpenFace wrote")
+    missing = [f"{name}_r" for name in NEEDED if f"{name}_r" not in table]
+    if missing:
+        raise InputError(f"{path} lacks the columns {', '.join(missing)}; run OpenFace's FeatureExtraction with -aus.")
+    return table
 
 
 def _main_face(table: dict[str, np.ndarray], good: np.ndarray) -> np.ndarray:

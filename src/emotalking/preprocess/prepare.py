@@ -30,7 +30,7 @@ from emotalking.networks.face_normals import FaceNormals
 from emotalking.networks.registry import sha256_of
 from emotalking.ops.devices import choose_device
 from emotalking.preprocess import action_units as aus
-from emotalking.preprocess.action_units import read_openface
+from emotalking.preprocess.action_units import openface_table, read_openface
 from emotalking.preprocess.check.clip import check_scanned, plain_part
 from emotalking.preprocess.check.face_pass import find_boxes
 from emotalking.preprocess.check.measures import mouth_opening
@@ -75,6 +75,8 @@ def prepare(clip: str | Path, out: str | Path, config: PrepareConfig = PrepareCo
 
 def run_job(job: Job) -> None:
     """Run what is not finished of a folder."""
+    if job.config.action_units is not None:
+        openface_table(job.config.action_units)  # refused here, not after minutes of tracking
     with with_processes():
         _run(job, job.steps.run)
     _finish(job)
