@@ -122,6 +122,7 @@ def test_tables_have_the_papers_shape_and_mark_what_is_published() -> None:
     assert ours.table.header[:6] == ("Method", "PSNR [dB] ↑", "SSIM ↑", "LPIPS ↓", "LMD [px] ↓", "Sync-E ↓/C ↑")
     assert ours.table.rows[0][5] == "6.000/8.000" and ours.table.rows[1][:2] == ("this avatar", "31.00")
     assert ours.table.rows[1][3] == "-" and "Sync-E, Sync-C measured by: SyncNet v2." in ours.note
+    assert ours.note.endswith("Not measured: LPIPS (no weights).")
     assert "not comparable" in published.title and published.table.rows[-1][1] == "33.78"
     assert [row[0] for row in metric_table(result).rows] == ["PSNR [dB] ↑", "Sync-E ↓", "Sync-C ↑"]
     assert remarks(result) == ["Not measured: LPIPS (no weights)."]

@@ -73,10 +73,11 @@ def paper_tables(report: Report) -> Iterator[Titled]:
         own = [error_cell(names, metrics) for names in columns_of(name)]
         if set(own) != {"-"}:
             rows.append((THE_MODEL, *own))
-        in_columns = [metrics.get(metric) for names in columns_of(name) for metric in names]
+        in_columns = {metric: metrics[metric] for names in columns_of(name) for metric in names if metric in metrics}
         reads = any(metric in NAMES for names in columns_of(name) for metric in names)
-        words = error_notes(metrics) if reads else []
-        yield Titled(spec.title, Table(header, rows), " ".join((*measured_by(in_columns), *words, *result.notes)))
+        words = [*(error_notes(metrics) if reads else []), *unmeasured(in_columns)]
+        measures = measured_by(in_columns.values())
+        yield Titled(spec.title, Table(header, rows), " ".join((*measures, *words, *result.notes)))
         names = ("Testset A", "Testset B") if name == "cross" else tuple(header[1:])
         title = f"Table {spec.table} of arXiv 2502.00654 ({NOT_COMPARABLE})"
         # Metrics that the paper does not print have no published values.
