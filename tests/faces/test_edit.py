@@ -165,6 +165,17 @@ def test_a_face_at_the_edge_is_remarked(tmp_path: Path) -> None:
     assert np.abs(happy.astype(int) - look()[:, :136]).max() > 12
 
 
+def test_a_covered_mouth_is_remarked(tmp_path: Path, editor: FaceEditor) -> None:
+    frame, masked = next(editor.source.frames()), look()
+    lips = frame.landmarks[list(editor.source.layout.lips_outer)] + np.array([frame.box.left, frame.box.top])
+    (left, top), (right, bottom) = lips.min(0).astype(int) - 12, lips.max(0).astype(int) + 12
+    masked[top:bottom, left:right] = (170, 200, 225)
+    (remark,) = open_source(save(tmp_path / "masked.png", masked)).remarks
+    assert "the mouth is covered" in remark
+    grey = np.repeat(look().mean(2, keepdims=True), 3, 2).astype(np.uint8)  # lips of no colour of their own
+    assert open_source(save(tmp_path / "grey.png", grey)).remarks == []
+
+
 def test_emotion_fades_out_as_the_face_turns() -> None:
     shares = emotion_share(np.stack([head_viewmat(np.radians(deg)) for deg in (0, 30, 42, 60)])).tolist()
     assert shares[:2] == [1, 1] and 0 < shares[2] < 1 and shares[3] == 0

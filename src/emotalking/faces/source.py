@@ -24,6 +24,8 @@ from emotalking.io.images import read_image
 from emotalking.io.video import probe, read_frames
 from emotalking.ops.box import Box
 from emotalking.ops.geometry import fit_similarity
+from emotalking.preprocess.check.appearance import colour_spread, lips_contrast
+from emotalking.preprocess.check.verdict import HIDDEN_LIPS, MONOCHROME
 from emotalking.preprocess.config import PoseConfig
 from emotalking.preprocess.detectors import FaceFinder, HandFinder, count_other_faces, hand_before_face
 from emotalking.preprocess.landmarks import LandmarkProvider, open_provider
@@ -170,6 +172,7 @@ class _RawSource:
         )
         self._check_pose(samples)
         self._note_hands(samples)
+        self._note_mouth(samples)
         self._parser: ClipParser = EmbeddedParsing().fit(
             [one.crop for one in samples], np.stack([one.points[:, :2] for one in samples]), self.layout
         )
@@ -275,6 +278,14 @@ class _RawSource:
         if covered:
             where = "" if self.is_image else f" in {covered} of {len(samples)} frames looked at"
             self.remarks.append(f"a hand is before the face{where}: it is bent together with the skin behind it")
+
+    def _note_mouth(self, samples: list[_Sample]) -> None:
+        lips = np.median([lips_contrast(one.crop, one.points[:, :2], self.layout) for one in samples])
+        if lips < HIDDEN_LIPS and np.median([colour_spread(one.crop) for one in samples]) >= MONOCHROME:
+            self.remarks.append(
+                "the mouth is covered (a mask, a microphone?): what covers it is bent as if it were lips; give"
+                " images that show them"
+            )
 
     def _analyse(self, image: UInt8[np.ndarray, "H W 3"]) -> SourceFrame:
         found = self._sample(image)
