@@ -200,6 +200,29 @@ def test_text_is_said_with_captions(page: Any) -> None:
     wait(page, "!studio.speaking && document.getElementById('caption').textContent === ''")
 
 
+def test_the_plane_shows_the_emotion_of_a_texts_tag(page: Any) -> None:
+    begin(page)
+    page.fill("#text", "Fine. [sad] And this one is sad.")
+    page.keyboard.press("Enter")
+    wait(page, "document.getElementById('pad').getAttribute('aria-valuetext').startsWith('sad')")
+    wait(page, "document.getElementById('pad-value').textContent.startsWith('sad')")
+
+
+def test_a_refused_text_stays_in_its_box(page: Any) -> None:
+    begin(page)
+    page.fill("#text", "Good. [hungry] And this is refused.")
+    page.keyboard.press("Enter")
+    wait(page, "document.getElementById('text').value.startsWith('Good. [hungry]')")
+
+
+def test_languages_have_names_and_each_is_there_once(page: Any) -> None:
+    wait(page, "document.querySelectorAll('#language option').length > 3")
+    names = page.eval_on_selector_all("#language option", "options => options.map(option => option.text)")
+    tags = page.eval_on_selector_all("#language option", "options => options.map(option => option.value)")
+    assert len(set(names)) == len(names) and not set(names) & set(tags) and {"en", "de", "cmn"} <= set(tags)
+    assert page.input_value("#language") == "en"
+
+
 def test_the_microphone_is_spoken(page: Any) -> None:
     begin(page)
     page.click("#microphone")

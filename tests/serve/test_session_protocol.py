@@ -211,6 +211,7 @@ def test_tags_of_a_text_are_felt_and_not_said() -> None:
         first, second = one.event("caption"), one.event("caption")
         assert (first["text"], second["text"]) == ("Good morning to you.", "How are you?")
         before = one.frame(lambda frame: frame.image and frame.position_s > second["start_s"] - 0.3)
+        assert one.event("emotion") == {"type": "emotion", "valence": 1.0, "arousal": 0.0}
         one.event("ended")
         after = one.frame(lambda frame: frame.format != "none")
         green = [int(decoded(frame.image)[32, 32, 1]) for frame in (before, after)]

@@ -349,7 +349,8 @@ class Session:
         if frame.utterance is not None:
             while self._cues and self._cues[0][:2] <= (frame.utterance, frame.position_s):
                 with suppress(InputError):  # an avatar without emotions speaks all the same
-                    self.wish("emotion", self._cues.popleft().va)
+                    self.wish("emotion", va := self._cues.popleft().va)
+                    self.send({"type": "emotion", "valence": va[0], "arousal": va[1]})
             self._said.add(Place(frame.utterance, frame.position_s))
             if frame.utterance != self._saying:
                 self._saying = frame.utterance

@@ -78,6 +78,13 @@ export class Controls {
     this.#showEmotion();
   }
 
+  /** Show the emotion that a text's tag has given the head. */
+  follow({ valence, arousal }) {
+    this.#choose("");
+    this.#pad.value = [valence, arousal];
+    this.#showEmotion();
+  }
+
   /** What this avatar can do. */
   setAbilities(emotion, gaze) {
     this.#emotional = emotion;

@@ -209,9 +209,11 @@ export class Live {
       started: () => this.#latency.started(message.utterance),
       cleared: () => this.playback.accept(message.generation),
       caption: () => this.#captions.add(message),
+      emotion: () => this.#controls.follow(message),
       stats: () => this.#numbers.set({ render: message.render_ms }),
       error: () => {
         this.#latency.forget("text");
+        this.#talk.refused();
         notice(sentence(message.message));
       },
     };
@@ -231,6 +233,7 @@ export class Live {
     this.#captions.show(frame);
     this.#numbers.set(this.#latency.heard(frame, 1 / this.#hello.fps));
     $("stage").classList.toggle("speaking", frame.speaking);
+    if (frame.last) this.#talk.heard();
     if (performance.now() - this.#reported > PLAYED_MS) {
       this.#reported = performance.now();
       this.connection.send({ type: "played", frame: frame.index });

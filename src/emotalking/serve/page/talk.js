@@ -13,6 +13,7 @@ export class Talk {
   #canSay = false;
   #connected = false;
   #said = "";
+  #unheard = ""; // the last text, until the head has said it
 
   constructor(live, latency) {
     this.#live = live;
@@ -154,15 +155,26 @@ export class Talk {
     this.#latency.asked("text");
     const [language, voice] = [$("language").value, $("voice").value];
     this.#live.connection.send({ type: "say", text, ...(language && { language }), ...(voice && { voice }) });
-    this.#said = text;
+    this.#said = this.#unheard = text;
     $("text").value = "";
+  }
+
+  /** The head has said something to its end. */
+  heard() {
+    this.#unheard = "";
+  }
+
+  /** The server could not do something: a text that was not said can be changed and said again. */
+  refused() {
+    $("text").value ||= this.#unheard;
+    this.#unheard = "";
   }
 
   async #loadVoices() {
     const chosen = $("language").value || "en";
     try {
       const { voices, languages } = await (await request(`voices?language=${encodeURIComponent(chosen)}`)).json();
-      fill($("language"), languages.length ? languages : [chosen], languageName);
+      fill($("language"), languages.length ? withNames(languages) : [chosen], languageName);
       $("language").value = chosen;
       fill($("voice"), ["", ...voices], (voice) => voice || "Default");
     } catch (error) {
@@ -186,11 +198,18 @@ function fill(select, values, name) {
   select.replaceChildren(...values.map((value) => element("option", { value }, name(value))));
 }
 
-/** A language's name in the browser's own language. */
+/** Tags in the order of their names: one a name, and none of a language that the browser does not know. */
+function withNames(tags) {
+  const named = new Map(tags.toReversed().map((tag) => [languageName(tag), tag])); // the first tag is the plainest
+  named.delete("");
+  return [...named].sort(([a], [b]) => a.localeCompare(b)).map(([, tag]) => tag);
+}
+
+/** A language's name in the browser's own language; empty: it has none. */
 function languageName(tag) {
   try {
-    return new Intl.DisplayNames(undefined, { type: "language" }).of(tag) ?? tag;
+    return new Intl.DisplayNames(undefined, { type: "language", fallback: "none" }).of(tag) ?? "";
   } catch {
-    return tag; // of a speech synthesizer only
+    return ""; // no tag of the standard
   }
 }
