@@ -3,6 +3,7 @@
 import argparse
 import json
 import keyword
+import math
 import os
 import platform
 import re
@@ -128,14 +129,24 @@ def peak_mb() -> int | None:
     return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), None)
 
 
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write(name: str, results: dict[str, Any], folder: Path | None = None) -> Path:
-    """Write ``NAME.json`` into the folder, by default ``RESULTS`` (under a temporary name first); its path."""
+    """Write ``NAME.json`` into the folder, by default ``RESULTS`` (under a temporary name first); its path.
+
+    What is not finite becomes null: JSON has no NaN.
+    """
     folder = folder or RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    scratch.write_text(
-        json.dumps({"benchmark": name, "environment": environment(), "results": results}, indent=2) + "\n"
-    )
+    report = _finite({"benchmark": name, "environment": environment(), "results": results})
+    scratch.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
     os.replace(scratch, path)
     return path
