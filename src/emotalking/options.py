@@ -36,7 +36,10 @@ OptionalInput = Annotated[PathLike | None, Reads()]
 SubjectFolder = Annotated[PathLike, Reads(held=True)]
 
 Device = Annotated[str, Doc("device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...")]
-Overwrite = Annotated[bool, Doc("replace what an output holds: a file of another kind, or frames of an earlier run")]
+Overwrite = Annotated[
+    bool,
+    Doc("replace what an output holds: other kinds of files, videos that we did not sign, or frames of an earlier run"),
+]
 Provenance = Annotated[
     Literal["on", "off"],
     Doc("on: sign what is made and mark it invisibly as synthetic; off: do neither, which is recorded"),
