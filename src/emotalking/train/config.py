@@ -361,8 +361,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be above 0")
 
 
-_STARTS = {"audio_start": "audio_pretraining", "motion_start": "motion_pretraining"}
-accept_old_fields(TrainConfig, renamed=_STARTS | {"closed_lips": "closed_mouth_code"})
+_OLD = {"audio_start": "audio_pretraining", "motion_start": "motion_pretraining", "closed_lips": "closed_mouth_code"}
+accept_old_fields(TrainConfig, renamed=_OLD)
 accept_old_fields(BranchStageConfig, renamed={"schedule_knee": "lr_decay_from"})
 accept_old_fields(EmotionStageConfig, renamed={"schedule_knee": "lr_decay_from"})
 accept_old_fields(MouthStageConfig, removed={"hair_every", "hair_from", "hair_until"})
