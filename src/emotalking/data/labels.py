@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8, UInt32
 
+from emotalking.ops.box import bounds
+
 
 class Label(IntEnum):
     """Classes of a label map."""
@@ -60,8 +62,7 @@ class Masks:
         tooth as head this is the same; where it painted it grey, XOR would make it face *and* mouth, so it is left
         mouth only.
         """
-        left, top, width, height = cv2.boundingRect(teeth.view(np.uint8))
-        window = np.s_[top : top + height, left : left + width]
+        window = bounds(teeth)
         np.copyto(labels[window], np.uint8(Label.MOUTH), where=teeth[window])
         return cls(labels, teeth)
 

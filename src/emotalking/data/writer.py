@@ -22,7 +22,7 @@ from emotalking.io.arrays import save_array
 from emotalking.io.audio import save_wav
 from emotalking.io.files import replacing, write_bytes
 from emotalking.io.images import encode_image, encode_png
-from emotalking.ops.regions import bounds
+from emotalking.ops.box import bounds
 
 JPEG_QUALITY = 98
 """Quality of all photographs. The training target's coding error is the ceiling of every score: at 98 with full

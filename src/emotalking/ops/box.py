@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
 
 @dataclass(frozen=True)
@@ -78,3 +79,9 @@ class Box:
     def scaled(self, factor: float | int) -> "Box":
         """The same box of an image enlarged by ``factor``."""
         return Box(self.top * factor, self.left * factor, self.bottom * factor, self.right * factor)
+
+
+def bounds(mask: Bool[np.ndarray, "H W"], margin: int = 0) -> tuple[slice, slice]:
+    """Rows and columns of what is True, and ``margin`` pixels around it as far as there are some."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return slice(max(top - margin, 0), top + height + margin), slice(max(left - margin, 0), left + width + margin)

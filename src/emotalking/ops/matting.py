@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from emotalking.ops.regions import bounds
+from emotalking.ops.box import bounds
 
 BORDER = 3 / 512
 """Distance from a region's outline to which pixels may be mixed, as a share of the image's height."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
@@ -68,9 +67,3 @@ def absorb_islands(
         NoCompiler: as :func:`connected_to`.
     """
     ABSORB_ISLANDS.choose(backend, _ON_HOST)(labels, label, others, smallest, root)
-
-
-def bounds(mask: Bool[np.ndarray, "H W"], margin: int = 0) -> tuple[slice, slice]:
-    """Rows and columns of what is True, and ``margin`` pixels around it as far as there are some."""
-    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-    return slice(max(top - margin, 0), top + height + margin), slice(max(left - margin, 0), left + width + margin)

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from emotalking.data.labels import BODY, WHOLE_HEAD, Label, mask_of
+from emotalking.ops.box import bounds
 from emotalking.ops.matting import nearest_colours
 from emotalking.ops.pyramid import pull_push
-from emotalking.ops.regions import bounds
 from emotalking.preprocess.steps import map_frames
 
 SAMPLES = 48

@@ -13,9 +13,9 @@ from emotalking.data.files import SubjectFiles
 from emotalking.data.labels import BODY, WHOLE_HEAD, Label, mask_of
 from emotalking.data.readers import read_masks, read_subject_image
 from emotalking.errors import InputError
+from emotalking.ops.box import bounds
 from emotalking.ops.matting import border_reach, coverage, nearest_colours
 from emotalking.ops.pyramid import pull_push
-from emotalking.ops.regions import bounds
 from emotalking.preprocess.hidden_body import SAMPLES, HiddenBody
 from emotalking.preprocess.steps import each_frame, map_frames
 from emotalking.progress import track

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from emotalking.data.labels import Label
-from emotalking.ops.regions import absorb_islands, bounds, connected_to, fill_holes
+from emotalking.ops.box import bounds
+from emotalking.ops.regions import absorb_islands, connected_to, fill_holes
 from emotalking.preprocess.parsing.geometry import CELLS, FaceZones, place_in_head
 from emotalking.preprocess.parsing.model import BACKGROUND, CLOTHES, HAIR, SKIN
 
