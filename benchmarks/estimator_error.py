@@ -1,7 +1,6 @@
 """Error of the embedded emotion models themselves: no avatar can score better than the model that reads it.
 
 python benchmarks/estimator_error.py [--acted FOLDER] [--subject FOLDER] [--emotion-model landmarks] [--seeds 1]
-    [--talkers FOLDER ...]
 
 1. On actors of every look, whose valence and arousal are known exactly: a clip in which they mostly rest, then a run at
    each of the twelve test points while they talk; RMSE, sign agreement, accuracy of the labels. ``mean`` is also
@@ -10,9 +9,6 @@ python benchmarks/estimator_error.py [--acted FOLDER] [--subject FOLDER] [--emot
 3. On acted clips (``--acted``) whose file names say the emotion: nobody knows their exact valence and arousal, so
    signs, order and the label's place among the scores. The face at rest is guessed from each clip itself.
 4. On recorded frames that only passed through another JPEG: what LMD and AUE are for next to no change.
-
-With --talkers (prepared subjects, who speak plainly), instead of all that: how far valence and arousal follow the lips'
-width, over longer and longer windows, and what the acted clips then read (results/recorded_emotion.json).
 """
 
 import json
@@ -29,15 +25,12 @@ import numpy as np
 from _report import arguments, write
 
 from emotalking.data import Subject
-from emotalking.data.readers import read_intensities
 from emotalking.emotion.circumplex import PRESETS, TEST_POINTS
-from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.evaluate import estimator_error
 from emotalking.evaluate.evaluation_models import CIRCUMPLEX_CLASSES, EmotionModel, EvaluationModels
 from emotalking.evaluate.faces import FaceDescriber, FaceObserver, FaceReference
 from emotalking.evaluate.measure import Measurement, measure
 from emotalking.evaluate.metrics.expression import ranks, sign_agreement, top_k
-from emotalking.evaluate.metrics.lips import lip_series
 from emotalking.evaluate.observation import predict_emotion
 from emotalking.io.display import to_rgb
 from emotalking.io.files import write_bytes
@@ -60,7 +53,6 @@ CONTRADICTED = ("furious2",)
 """Clips whose images contradict their names (a man who beams); they are read, and left out of what is said of all."""
 FEW_LOOKS = 150
 """Frames of an acted clip that tell where its face rests."""
-WINDOWS_S = (0.5, 1.0, 2.0, 3.0, 4.0)
 CLEARLY = 0.3
 """Emotions whose valence (arousal) lies further apart than this have an order."""
 
@@ -199,32 +191,6 @@ def ordered(rows: list[dict[str, Any]], axis: int) -> dict[str, float | int]:
     return {"share": float(np.mean(right)), "pairs": len(right)}
 
 
-def on_talkers(subjects: list[Path], acted: Path | None) -> dict[str, Any]:
-    """Valence against the lips' width of people who talk, by the estimator's window; means of the acted clips."""
-    table: dict[str, Any] = {}
-    for path in subjects:
-        subject = Subject.open(path)
-        units, fps = read_intensities(subject.files.action_units), float(subject.fps)
-        width = lip_series(subject.landmarks.ibug68.astype(np.float64))[1]
-        seen = np.isfinite(width)
-        parts = np.array_split(np.arange(len(width)), 11)
-        for window in WINDOWS_S:
-            va = ActionUnitEmotion(window).estimate(units, fps)
-            known = [part[seen[part]] for part in (np.arange(len(width)), *parts)]
-            r = [float(np.corrcoef(va[part, 0], width[part])[0, 1]) for part in known]
-            spread = [float(va[part, 0].std()) for part in known]
-            row = {"r": r[0], "r_by_elevenths": r[1:], "spread": spread[0], "spread_by_elevenths": spread[1:]}
-            table.setdefault(path.name, {})[f"{window:g} s"] = row
-            print(f"{path.name:<12} {window:g} s  " + "  ".join(f"{k} {np.round(v, 2)}" for k, v in row.items()))
-    for clip in sorted(acted.glob("*.mp4")) if acted is not None else ():
-        if any(word in clip.stem for word in ACTED):
-            _, units, fps = faces_of(clip, {})
-            means = {f"{w:g} s": ActionUnitEmotion(w).estimate(units, fps).mean(0).tolist() for w in WINDOWS_S}
-            table.setdefault("acted: mean valence, arousal", {})[clip.stem] = means
-            print(f"{clip.stem:<22} " + "  ".join(f"{w} {np.round(v, 2)}" for w, v in means.items()), flush=True)
-    return table
-
-
 def through_jpeg(models: EvaluationModels, subject: Subject, quality: int) -> dict[str, float]:
     """LMD and AUE of the recording against itself, compressed once more."""
     indices = subject.val_indices[:75]
@@ -248,9 +214,6 @@ def report(title: str, scored: Measurement) -> dict[str, float | int]:
 
 def main() -> None:
     args = arguments(__doc__)
-    if args.talkers:
-        print(write("recorded_emotion", on_talkers(args.talkers, args.acted)))
-        return
     models = EvaluationModels.open(lpips="none", emotion=args.emotion_model, identity=False)
     assert models.emotion is not None
     rows: dict[str, Any] = {"model": models.emotion.name, "actors": {}}

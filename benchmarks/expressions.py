@@ -74,7 +74,7 @@ def as_read(subject: Subject) -> None:
     for clip in subject.expressions.values():
         units = read_intensities(clip.files.action_units)
         found = from_neutral(ActionUnitEmotion().estimate(units, float(clip.fps)), neutral, ACTED_GAIN)
-        vars(clip)["valence_arousal"] = found
+        vars(clip)["read_emotion"] = found
 
 
 def held_out(subject: Subject, context: Context, held: dict[str, np.ndarray]) -> Expressions:

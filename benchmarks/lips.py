@@ -7,8 +7,7 @@
 Trains each variant on each subject with each stretch of the clip held out, renders the held-out frames from their own
 sound, pose and action units, and finds the lips in rendered and recorded frames with one detector. `last` is the last
 eleventh, as prepared; `first` and `middle` are eleventh parts elsewhere in the clip. Heads on hama features are
-rendered from live features too, with 80 and 160 ms of future sound (--causal), and heads with emotion a second time
-with the clip's mean emotion in every frame.
+rendered from live features too, with 80 and 160 ms of future sound (--causal).
 `mel-subtracted` is `mel-published` with the spectrum of steady noise taken off the sound's (Boll 1979), as earlier
 versions did. lip_voices.py drives such heads by other people.
 
@@ -218,9 +217,6 @@ def score_head(run: Run, places: Places, device: str) -> dict[str, Any]:
     avatar, indices = Avatar.load(places.head(run)).to(device), np.asarray(subject.val_indices)
     va = own_emotion(subject, indices) if avatar.head.emotion is not None else None
     row: dict[str, Any] = {"whole file": scores(avatar, subject, indices, va, lpips=True)}
-    if va is not None:
-        mean = own_emotion(subject, np.asarray(subject.train_indices)).mean(0, keepdims=True)
-        row["mean emotion"] = scores(avatar, subject, indices, mean.repeat(len(indices), 0), lpips=False)
     if run.causal and avatar.audio_features == "hama":
         for look_ahead in (80, 160):
             heard = WithFeatures(subject, streamed(subject, look_ahead))

@@ -16,7 +16,7 @@ import emotalking
 from emotalking.data import Subject, validate
 from emotalking.data import writer as write
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
-from emotalking.data.files import SubjectFiles
+from emotalking.data.files import EMOTION_FROM_UNITS, SubjectFiles
 from emotalking.data.frame import lip_gap
 from emotalking.data.labels import LABEL_COLOURS, Label, Masks, colours_to_labels
 from emotalking.data.layouts import IBUG68, MODEL_AUS, FaceLayout
@@ -187,6 +187,16 @@ def test_a_folder_of_talkinggaussians_scripts(tiny: Tiny) -> None:
     assert subject.audio_features("ds").shape == (FRAMES, 16, 29)
     assert subject.audio_features("hu").shape == (FRAMES, 2, 1024)
     assert [f for f in validate(tiny.root) if f.severity == "error"] == []
+
+
+@pytest.mark.parametrize(("provider", "neutral"), [(EMOTION_FROM_UNITS, True), ("emonet", False)])
+def test_what_action_units_read_of_a_talker_is_no_emotion(tiny: Tiny, provider: str, neutral: bool) -> None:
+    manifest = Subject.open(tiny.root).manifest
+    write.write_manifest(tiny.root, manifest | {"providers": {"emotion": provider}})
+    subject = Subject.open(tiny.root)
+    read, found = np.asarray(subject.read_emotion), np.asarray(subject.valence_arousal)
+    assert read.any() and found.shape == read.shape and found.dtype == read.dtype
+    assert np.array_equal(found, np.zeros_like(read) if neutral else read)
 
 
 def test_missing_lms_is_an_undetected_frame(tiny: Tiny) -> None:

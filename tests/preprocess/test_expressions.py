@@ -81,7 +81,7 @@ def test_poses_are_of_the_main_clips_head(folder: Path) -> None:
 def test_emotion_is_from_the_main_clips_rest(folder: Path) -> None:
     subject = Subject.open(folder)
     clip = subject.expressions["angry"]
-    shown, main = clip.valence_arousal, subject.valence_arousal
+    shown, main = clip.read_emotion, subject.valence_arousal
     assert shown is not None and main is not None and subject.read_emotion is not None
     assert np.abs(np.median(main, 0)).max() < 1e-6 < np.abs(np.median(subject.read_emotion, 0)).max()
     assert clip.manifest["steps"]["emotion"]["shows"] == "angry"  # so its name says

@@ -84,7 +84,7 @@ def test_a_frame_has_the_main_clips_speech_and_units(
     conditions = clip.conditions
     assert torch.allclose(conditions.aus[:, :-1], data.conditions.aus[:, :-1].median(0).values.expand(20, -1))
     assert np.allclose(conditions.aus[:, -1], angry.aus[clip.indices, -1])
-    assert np.allclose(conditions.va, angry.valence_arousal[clip.indices])  # pyright: ignore[reportOptionalSubscript]
+    assert np.allclose(conditions.va, angry.read_emotion[clip.indices])  # pyright: ignore[reportOptionalSubscript]
     wanted, known = gaps(angry)[clip.indices], gaps(subject)[data.indices]
     for row in range(20):
         nearest = int(np.abs(known - wanted[row]).argmin())

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 
+EMOTION_FROM_UNITS = "action-units"
+"""Provider of ``va.csv`` that is no network: our own estimator's rules."""
+
 
 @dataclass(frozen=True)
 class SubjectFiles:

@@ -14,7 +14,7 @@ from emotalking.cores import allowed_cores
 from emotalking.data.audio_features import DEFAULT_FEATURE, AudioFeature, audio_feature, feature_of_shape
 from emotalking.data.blink import AU45_CLIP
 from emotalking.data.colours import ColourMatch
-from emotalking.data.files import SubjectFiles
+from emotalking.data.files import EMOTION_FROM_UNITS, SubjectFiles
 from emotalking.data.frame import ClipCrop, Frame, LandmarkTrack, from_neutral, lips_rect_of, mouth_opening_of
 from emotalking.data.gaze import measure_gaze
 from emotalking.data.labels import Masks
@@ -171,8 +171,20 @@ class Subject:
 
     @cached_property
     def valence_arousal(self) -> Float[np.ndarray, "N 2"] | None:
-        """:attr:`read_emotion`; beside clips of expressions from the median, this person's neutral, as theirs are."""
+        """Valence and arousal with which the main clip's frames are trained and scored; None without ``va.csv``.
+
+        :attr:`read_emotion` where a network read it, or another tool; beside clips of expressions from the median, this
+        person's neutral, as theirs are. Zero, neutral, where action units are all that was read.
+
+        Deviation: the paper takes each frame's reading. Of a person who talks, action units read how the face talks
+        (brows stress words, lips press and stretch), and the emotional targets are made from the same frames as from a
+        neutral face: what the readings said of a frame's image was worth nothing on training frames, and .1 to .6 dB
+        of PSNR and .1 of the lips' width were lost on others (benchmarks/recorded_emotion.py).
+        """
         read = self.read_emotion
+        providers = self.manifest.get("providers")
+        if read is not None and isinstance(providers, dict) and providers.get("emotion") == EMOTION_FROM_UNITS:
+            return np.zeros_like(read)
         if read is None or not self.expressions:
             return read
         return from_neutral(read, np.median(read[self.landmarks.detected], 0))

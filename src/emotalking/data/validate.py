@@ -115,8 +115,8 @@ def _shown(subject: Subject) -> dict[str, str]:
     for name, clip in subject.expressions.items():
         seconds = clip.num_frames / float(clip.fps)
         read = "no emotion read"
-        if clip.valence_arousal is not None:
-            valence, arousal = clip.valence_arousal.mean(0)
+        if clip.read_emotion is not None:
+            valence, arousal = clip.read_emotion.mean(0)
             read = f"valence {valence:+.2f}, arousal {arousal:+.2f} from neutral"
         rows[name] = f"{clip.num_frames} frames ({seconds:.1f} s), {clip.width} x {clip.height}, {read}"
     return rows
@@ -302,7 +302,7 @@ def _expressions(subject: Subject) -> Iterator[Finding]:
 
 
 def _match(clip: Subject) -> Iterator[Finding]:
-    if clip.colour_match is None or clip.landmarks.shape is None or clip.valence_arousal is None:
+    if clip.colour_match is None or clip.landmarks.shape is None or clip.read_emotion is None:
         what = "is no clip of expressions that was prepared with this subject"
         yield Finding("error", "subject.json", what, "remove it, or prepare it again")
 

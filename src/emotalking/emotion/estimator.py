@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from scipy.ndimage import gaussian_filter1d, median_filter
 
+from emotalking.data.files import EMOTION_FROM_UNITS
 from emotalking.emotion.circumplex import PRESETS
 
 PROTOTYPES: dict[str, tuple[str, ...]] = {
@@ -24,6 +25,8 @@ PROTOTYPES: dict[str, tuple[str, ...]] = {
 Deviation: the prototypes' open jaw (AU25, AU26) is left out, since talking opens it too; tired lids
 (AU43) are added, because all prototypes but sadness lie at positive arousal.
 """
+_SMOOTHING_S = 0.5
+"""Width of the temporal low-pass (about two standard deviations)."""
 _TYPICAL = 3.0
 """Intensity of each unit at which a prototype reaches its place on the circumplex (FACS level C, of 5)."""
 _RIDGE = 0.15
@@ -34,17 +37,6 @@ ACTED_GAIN = 2.0
 """Factor by which valence and arousal of :class:`ActionUnitEmotion` fall short on nine acted clips, whose places on the
 circumplex are known: least squares give 2.2 (valence) and 3.5 (arousal), on synthetic actors 1.5
 (benchmarks/results/estimator_error.json)."""
-
-
-RECORDED_SMOOTHING_S = 3.0
-"""``smoothing_s`` for a person who talks: the valence and arousal that are recorded of a main clip.
-
-Deviation: the paper takes each frame's own. What a talker's face does for a second (lips pressed or pulled wide in a
-pause, a raised chin, a stretched vowel) is no emotion, and as a condition of the frame it would move lips that belong
-to the sound: a reporter's shrugging lips, 0.11 wider, were read as valence -.44, which draws them narrower, and the
-width of the rendered lips followed the recorded with r .38 instead of .53 (benchmarks/results/recorded_emotion.json).
-Nothing is lost that lasts: brows and lids have conditions of their own, and clips of acted emotions read the same.
-"""
 
 
 FULL_PERCENTILE = 75.0
@@ -94,13 +86,10 @@ class ActionUnitEmotion:
     compares persons.
     """
 
-    smoothing_s: float | int = 0.5
-    """Width of the temporal low-pass in seconds (about two standard deviations)."""
-
     @property
     def name(self) -> str:
         """``action-units``."""
-        return "action-units"
+        return EMOTION_FROM_UNITS
 
     def estimate(self, aus: Mapping[str, Float[np.ndarray, " N"]], fps: float | int = 25) -> Float32[np.ndarray, "N 2"]:
         """Valence and arousal per frame, each in (-1, 1), smooth over time; a face at rest is at 0, 0.
@@ -127,5 +116,5 @@ class ActionUnitEmotion:
         # A blink is shorter than the median's window; words are shorter than the Gaussian.
         window = min(2 * round(0.2 * fps) + 1, 2 * count - 1)
         units = median_filter(units, size=(max(window, 1), 1), mode="nearest")
-        units = gaussian_filter1d(units, self.smoothing_s * fps / 2, axis=0, mode="nearest")
+        units = gaussian_filter1d(units, _SMOOTHING_S * fps / 2, axis=0, mode="nearest")
         return np.tanh(units @ weights).astype(np.float32)

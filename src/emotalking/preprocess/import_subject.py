@@ -28,7 +28,7 @@ from emotalking.data.findings import colours_of, present
 from emotalking.data.labels import Label
 from emotalking.data.layouts import MODEL_AUS, FaceLayout
 from emotalking.data.readers import read_intensities, read_json, read_subject_image, read_table
-from emotalking.emotion.estimator import RECORDED_SMOOTHING_S, ActionUnitEmotion
+from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import InputError, NoFaceError
 from emotalking.io.audio import load_audio
 from emotalking.io.reading import reading
@@ -268,7 +268,7 @@ class _Import:
         return f"{', '.join(name for name in values if name not in kept)} measured from the landmarks"
 
     def _emotion(self) -> str:
-        estimator, count = ActionUnitEmotion(RECORDED_SMOOTHING_S), self.subject.num_frames
+        estimator, count = ActionUnitEmotion(), self.subject.num_frames
         units = {name: row[:count] for name, row in read_intensities(self.files.action_units).items()}
         write.write_valence_arousal(self.files.root, estimator.estimate(units, float(self.subject.fps)))
         self.providers["emotion"] = estimator.name

@@ -19,7 +19,7 @@ from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.frame import from_neutral, to_runs
 from emotalking.data.readers import read_intensities
 from emotalking.emotion.circumplex import PRESETS
-from emotalking.emotion.estimator import ACTED_GAIN, RECORDED_SMOOTHING_S, ActionUnitEmotion, at_place
+from emotalking.emotion.estimator import ACTED_GAIN, ActionUnitEmotion, at_place
 from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.files import need_space
@@ -122,7 +122,7 @@ def _run(job: Job, step: Callable[..., None]) -> None:
         step("normals", _normals, job, ["masks"], normals, lambda: job.has_all(files.normals))
     step("action units", _action_units, job, ["pose"], _hash(config.action_units), files.action_units.exists)
     step("gaze", make_gaze, job, ["action units"], None, files.gaze.exists)
-    emotion = [config.emotion_model, networks(EMOTION_MODELS[config.emotion_model]), RECORDED_SMOOTHING_S]
+    emotion = [config.emotion_model, networks(EMOTION_MODELS[config.emotion_model])]
     emotion += [] if job.shows is None else [job.shows]
     step("emotion", _emotion, job, ["action units"], emotion, files.valence_arousal.exists)
     if job.person is not None:
@@ -327,8 +327,7 @@ def _emotion(job: Job) -> dict[str, Any]:
         values = read_emotion(job.frames(), job.points(), job.layout, open_emotion_model(chosen, job.config.device))
         facts = {"provider": chosen, "networks": networks(EMOTION_MODELS[chosen])}
     else:
-        # In clips of expressions one may follow another within seconds.
-        estimator = ActionUnitEmotion(RECORDED_SMOOTHING_S) if job.person is None else ActionUnitEmotion()
+        estimator = ActionUnitEmotion()
         values, gain = estimator.estimate(read_intensities(job.files.action_units), float(job.fps)), ACTED_GAIN
         facts = {"provider": estimator.name}
     if job.person is not None:

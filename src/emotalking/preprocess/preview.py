@@ -105,7 +105,7 @@ class _Drawing:
             )
         units = np.stack([subject.au(name) for name in names])
         self.curves = Curves(names, units, _audio_cells(subject), float(subject.fps))
-        self.emotion = subject.valence_arousal
+        self.emotion = subject.read_emotion
         self.angles = head_angles(subject.viewmats)
         name, fps = subject.files.root.resolve().name, float(subject.fps)
         title = f"{name}   {subject.width} x {subject.height}, {fps:g} frames/s"

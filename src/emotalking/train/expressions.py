@@ -148,7 +148,7 @@ def _load(
     device = data.device
     root = clip.files.root
     match = clip.colour_match
-    va = clip.valence_arousal
+    va = clip.read_emotion
     shape = face.shape
     if match is None or va is None or shape is None or face.layout.name != data.layout.name:
         raise InputError(f"{root} is no clip of expressions of this person: remove it, or prepare it again.")
