@@ -27,6 +27,20 @@ def test_kernel_inverts_as_the_reference(scale: int, channels: int) -> None:
     assert INVERT_FIELD.last_run == "cpu"
 
 
+def test_stretched_images_are_inverted() -> None:
+    """To 2.1 times the length, as skin under a raised brow; full steps alone end ten pixels away."""
+    y = torch.arange(64.0)
+    moves = -12 * ((40 - y) / 16).clamp(0, 1) ** 2 * (3 - 2 * ((40 - y) / 16).clamp(0, 1))
+    planes = torch.stack([0 * moves, moves])[None, :, :, None].expand(-1, -1, -1, 64).contiguous()
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    places = torch.stack([columns, rows, torch.ones(64, 64)])[None]
+    flow, _ = invert_field(planes, places, torch.eye(2)[None], 1, 1)
+    source = (y + flow[0, 1, :, 32]).clamp(0, 63)
+    low = source.long().clamp(max=62)
+    ends = source + moves[low] + (source - low) * (moves[low + 1] - moves[low])
+    assert (ends - y)[:50].abs().max() < 1.2
+
+
 @pytest.mark.parametrize("size", [(18, 23), (17, 24), (1, 3)])
 @pytest.mark.parametrize("scale", [1, 2])
 @pytest.mark.parametrize("channels", [3, 4])

@@ -10,7 +10,8 @@ from torch import Tensor
 from emotalking.ops.backends import Backend, Operation, cpu_kernel
 
 ROUNDS = 4
-"""Steps of the fixed point that inverts a field."""
+"""Steps of the fixed point that inverts a field. The first goes half of the way: where a field stretches to more than
+twice the length, full steps overshoot, each further."""
 MAX_CHANNELS = 7
 """Most channels of images of the CPU kernel."""
 

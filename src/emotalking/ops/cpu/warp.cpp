@@ -101,16 +101,18 @@ void invert_field(const float *planes, const float *places, const float *jacobia
             }
         });
         parallel(M, ROWS, threads, [&](int64_t begin, int64_t end, int) {
-            std::vector<float> line(2 * N);
-            float *x = line.data(), *y = x + N;
+            std::vector<float> line(4 * N);
+            float *x = line.data(), *y = x + N, *first_x = y + N, *first_y = first_x + N;
             for (int64_t r = begin; r < end; ++r) {
                 float *fx = flow + 2 * b * size + r * N, *fy = fx + size;
                 for (int i = 0; i < N; ++i) fx[i] = -field[r * N + i], fy[i] = -field[size + r * N + i];
                 for (int round = 0; round <= rounds; ++round) {
                     for (int i = 0; i < N; ++i) x[i] = inside(i + fx[i] / step, N), y[i] = inside(r + fy[i] / step, M);
                     if (round == rounds) break;
-                    sample(field.data(), N, M, x, y, N, -1.f, fx);
-                    sample(field.data() + size, N, M, x, y, N, -1.f, fy);
+                    sample(field.data(), N, M, x, y, N, -1.f, round ? fx : first_x);
+                    sample(field.data() + size, N, M, x, y, N, -1.f, round ? fy : first_y);
+                    for (int i = 0; i < N && !round; ++i)
+                        fx[i] = (fx[i] + first_x[i]) / 2, fy[i] = (fy[i] + first_y[i]) / 2;
                 }
                 for (int c = 2; c < channels; ++c)
                     sample(field.data() + c * size, N, M, x, y, N, 1.f,

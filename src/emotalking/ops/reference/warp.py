@@ -19,9 +19,10 @@ def invert_field(planes: Tensor, places: Tensor, jacobian: Tensor, scale: int, s
     sampled = sampled * on
     forward = torch.einsum("bij,bjmn->bimn", jacobian, sampled[:, :2])
     flow = -forward
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         where = sources(flow / step, *flow.shape[2:])
-        flow = -F.grid_sample(forward, where, mode="bilinear", padding_mode="border", align_corners=False)
+        found = -F.grid_sample(forward, where, mode="bilinear", padding_mode="border", align_corners=False)
+        flow = found if number else (flow + found) / 2
     where = sources(flow / step, *flow.shape[2:])
     return flow, F.grid_sample(sampled[:, 2:], where, mode="bilinear", padding_mode="border", align_corners=False)
 
