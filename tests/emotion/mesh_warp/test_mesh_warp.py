@@ -233,6 +233,18 @@ def test_no_folds(scene: Scene, brow_gap: float) -> None:
     assert determinant.min() > 0.1
 
 
+@pytest.mark.parametrize("emotion", ["surprised", "afraid", "angry", "sad"])
+def test_brows_keep_their_height(scene: Scene, emotion: str) -> None:
+    """Their hair moves as a piece: its upper and lower edge by the same."""
+    warp = make_warp(scene)
+    skin, edges, _ = warp._fields(coefficients(torch.tensor([preset(emotion)]), load_expressions().knots))
+    upper = warp._tensors["points"][list(scene.layout.right_brow[1:4] + scene.layout.left_brow[1:4])]
+    below = torch.linspace(0, 0.12, 7)[:, None, None] * torch.tensor([0.0, 1.0])
+    moves = warp._sample(skin + edges, (upper + below)[None])[0, 1]
+    assert ((moves[-1] - moves[0]) / 0.12).abs().max() < 0.1
+    assert (moves - moves[0]).abs().max() < 0.1 * moves.abs().max()
+
+
 def test_gain_is_clamped_and_scales(scene: Scene) -> None:
     va = torch.tensor([[0.5, 0.3]])
     outs = [run(make_warp(scene, MeshWarpConfig(gain=g)), scene, va) for g in (0.0, 0.5, 1.0, 3.0)]

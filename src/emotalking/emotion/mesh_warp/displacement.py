@@ -17,6 +17,12 @@ EYES_CLEARANCE = 0.16
 REACH_EYES, REACH_LIPS = 0.55, 0.7
 """A skin move is limited to this share of its distance from the eyes and lips: skin between a brow and a lid can be
 squeezed or stretched only so far, which keeps faces with low brows from folding."""
+REACH_BROWS = (0.65, 1.0)
+"""The same above the eyes: down or sideways, and up. Skin that a raised brow stretches does not fold."""
+BROW_HEIGHT, BROW_SHARE = 0.16, 0.6
+"""Height of a brow's hair below its landmarks, and the largest share of the distance from there to the lid."""
+BROW_FADE, BROW_FADE_BELOW = 0.15, 0.4
+"""Distances above and beside the brow, and below it, over which skin ceases to move as the brow does."""
 USUAL_OPENING = 0.30
 """Area of the usual eye opening over the square of its width; narrower eyes move their lids less."""
 LID_FADE = (0.10, 0.17)
@@ -122,11 +128,18 @@ class FaceMap:
     """0 on the lips and between them, rising to 1."""
     off_eyes: Float[np.ndarray, "H W"]
     """0 on the eyes, rising to 1."""
+    off_lids: Float[np.ndarray, "H W"]
+    """The same for moves, rising more evenly: between brow and lid there is little room."""
+    on_brow: Float[np.ndarray, "H W"]
+    """1 on the brows, which move as a piece over their height (hair on the skin over a bone), falling to 0 around."""
+    brow_v: Float[np.ndarray, "H W"]
+    """Height on the table's face of the brow's upper edge, at each texel's x."""
     brow_scale: Float[np.ndarray, "H W"]
     """Shortens vertical moves where this person's brows lie closer to the eyes than the table's."""
     lips_distance: Float[np.ndarray, "H W"]
-    reach: Float[np.ndarray, "H W"]
-    """Longest move of skin that keeps its distance from eyes and lips."""
+    reach: Float[np.ndarray, "2 H W"]
+    """Longest move of skin that keeps its distance from eyes and lips: down or sideways, and up. A brow's is that of
+    its lower edge."""
 
 
 def face_map(template: FaceTemplate, grid: TemplateGrid, anchors: dict[str, float]) -> FaceMap:
@@ -139,10 +152,11 @@ def face_map(template: FaceTemplate, grid: TemplateGrid, anchors: dict[str, floa
     chin = oval[:, 1].max()
     heights = np.array([min(brow[1], -0.1), 0.0, mouth[1], max(chin, mouth[1] + 0.2)])
     targets = np.array([anchors["brow"], 0.0, anchors["mouth"], anchors["chin"]])
-    v = np.interp(y, heights, targets)
+    upper, lower, on_brow = _brows(template, x, y)
     # Beyond the brows and the chin lengths are kept as they are.
-    v = np.where(
-        y < heights[0], targets[0] + y - heights[0], np.where(y > heights[-1], targets[-1] + y - heights[-1], v)
+    v, brow_v = (
+        np.interp(at, heights, targets) + np.minimum(at - heights[0], 0) + np.maximum(at - heights[-1], 0)
+        for at in (y, upper)
     )
     u = x - np.interp(y, [0.0, mouth[1]], [0.0, mouth[0]])
 
@@ -154,7 +168,13 @@ def face_map(template: FaceTemplate, grid: TemplateGrid, anchors: dict[str, floa
     rho = np.hypot(x - centre[0], y - centre[1]) / reach
 
     lips_distance = distance_outside(x, y, lips)
-    eyes = np.minimum(*(distance_outside(x, y, template.eye(side)) for side in ("right", "left")))
+    eyes, edge = (
+        np.minimum(*(distance_outside(x, at, template.eye(side)) for side in ("right", "left")))
+        for at in (y, y + on_brow * np.maximum(lower - y, 0))
+    )
+    above = 1 - smoothstep(y, -0.08, 0.0)
+    shares = np.stack([REACH_EYES + above * (share - REACH_EYES) for share in REACH_BROWS])
+    near = np.clip(eyes / EYES_CLEARANCE, 0, 1)
     return FaceMap(
         x=x,
         y=y,
@@ -164,15 +184,36 @@ def face_map(template: FaceTemplate, grid: TemplateGrid, anchors: dict[str, floa
         inside=1 - smoothstep(rho, *OVAL_FADE),
         off_lips=smoothstep(lips_distance, 0.0, LIPS_CLEARANCE),
         off_eyes=smoothstep(eyes, 0.0, EYES_CLEARANCE),
+        off_lids=near**2 * (3 - 2 * near),
+        on_brow=on_brow,
+        brow_v=brow_v,
         brow_scale=1 + (np.clip(heights[0] / targets[0], 0.5, 1.1) - 1) * (1 - smoothstep(y, -0.1, 0.35)),
         lips_distance=lips_distance,
-        reach=np.minimum(REACH_EYES * eyes, REACH_LIPS * lips_distance) + 1e-3,
+        reach=np.minimum(shares * edge, REACH_LIPS * lips_distance) + 1e-3,
     )
+
+
+def _brows(
+    template: FaceTemplate, x: Float[np.ndarray, "H W"], y: Float[np.ndarray, "H W"]
+) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
+    """Upper and lower edge (y) of the brows at each texel's x, and 1 on the brows, falling to 0 around."""
+    line = np.concatenate([template.group("right_brow"), template.group("left_brow")])
+    line = line[np.argsort(line[:, 0])]
+    room = min(template.eye(side)[:, 1].min() for side in ("right", "left")) - line[:, 1].mean()
+    upper = np.interp(x, *line.T)
+    lower = upper + np.clip(BROW_SHARE * room, 0, BROW_HEIGHT)
+    across, ends = np.abs(x), np.abs(line[:, 0])
+    # The thin outer ends go over into the temples.
+    beside = np.maximum(ends.min() - across, across - ends.max() + BROW_FADE)
+    within = smoothstep(y - upper, -BROW_FADE, 0.0) * (1 - smoothstep(y - lower, 0.0, BROW_FADE_BELOW))
+    return upper, lower, within * (1 - smoothstep(beside, 0.0, BROW_FADE))
 
 
 def _bump(face: FaceMap, bump: dict[str, float]) -> Float[np.ndarray, "2 H W"]:
     """A Gaussian push on both halves of the face; smooth across the midline."""
-    vertical = np.exp(-0.5 * ((face.v - bump["y"]) / bump["sy"]) ** 2)
+    vertical, on_brow = (np.exp(-0.5 * ((v - bump["y"]) / bump["sy"]) ** 2) for v in (face.v, face.brow_v))
+    if bump["y"] < 0:  # of a brow
+        vertical += face.on_brow * (on_brow - vertical)
     right, left = (np.exp(-0.5 * ((side * face.u - bump["x"]) / bump["sx"]) ** 2) for side in (1, -1))
     both = np.exp(-0.5 * ((np.hypot(face.u, 0.04) - bump["x"]) / bump["sx"]) ** 2)
     return np.stack([bump["out"] * (right - left) * vertical, bump["down"] * both * vertical])
@@ -245,7 +286,7 @@ def skin_basis(grid: TemplateGrid, table: ExpressionTable, face: FaceMap) -> Flo
         for bump in unit["bumps"]:
             basis[k] += _bump(face, bump)
         if unit["clear_of"] == "eyes":
-            basis[k] *= face.off_eyes
+            basis[k] *= face.off_lids
     basis[:, 1] *= face.brow_scale
     return (basis * face.off_lips * face.inside).astype(np.float32)
 

@@ -187,7 +187,7 @@ class MeshWarp:
         planes = self._tensors["basis"].view(-1, 5, self._grid.height, self._grid.width)[:, :4]
         moves = self._sample(planes * self._tensors["off_eyeballs"], where)[:, :, 0].permute(2, 0, 1)
         skin, edges = (moves * axes.repeat(2) * (points[:, 2, None, None] > 0)).split(2, 2)
-        reach = self._sample(self._tensors["reach"][None, None], where)[0, 0].T * self._unit_length
+        reach = self._sample(self._tensors["reach"][None], where)[0, :, 0].T * self._unit_length
         return PointFields(skin, edges, reach.clamp_min(1e-6))  # it is 0 beyond the grid
 
     @torch.no_grad()
@@ -217,7 +217,7 @@ class MeshWarp:
         """Over the template: moves (x, y) of the skin, moves of lids and lips, heights of folds; template units."""
         planes = weights @ self._tensors["basis"].to(weights.dtype)
         skin, edges, folds = planes.view(-1, 5, self._grid.height, self._grid.width).split((2, 2, 1), 1)
-        return skin * limit(skin, self._tensors["reach"], 1), edges, folds
+        return skin * limit(skin, self._tensors["reach"][None], skin[:, 1:] < 0, 1), edges, folds
 
     def _light(
         self, source: Float[Tensor, "B 3 h w"], labels: UInt8[Tensor, "B h w"], template_xy: Float[Tensor, "B m n 3"]
