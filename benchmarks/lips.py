@@ -7,7 +7,8 @@
 Trains each variant on each subject with each stretch of the clip held out, renders the held-out frames from their own
 sound, pose and action units, and finds the lips in rendered and recorded frames with one detector. `last` is the last
 eleventh, as prepared; `first` and `middle` are eleventh parts elsewhere in the clip. Heads on hama features are
-rendered from live features too, with 80 and 160 ms of future sound (--causal).
+rendered from live features too, with 80 and 160 ms of future sound (--causal), and all heads a second time with the
+mouth's gate, which the player applies: it shuts the lips where nobody speaks, also in an audible breath.
 `mel-subtracted` is `mel-published` with the spectrum of steady noise taken off the sound's (Boll 1979), as earlier
 versions did. lip_voices.py drives such heads by other people.
 
@@ -38,6 +39,7 @@ from _report import arguments, write
 from emotalking.audio import mel
 from emotalking.audio.streams import feature_streams, live_windows
 from emotalking.audio.tracks import StepFeatures
+from emotalking.audio.vad import voice_activity
 from emotalking.audio.windows import PAST_FRAMES
 from emotalking.data import Subject
 from emotalking.data.audio_features import audio_feature
@@ -176,12 +178,21 @@ class WithFeatures:
         return self._features
 
 
-def scores(avatar: Avatar, subject: Any, indices: np.ndarray, va: np.ndarray | None, lpips: bool) -> dict[str, float]:
+def scores(
+    avatar: Avatar,
+    subject: Any,
+    indices: np.ndarray,
+    va: np.ndarray | None,
+    *,
+    lpips: bool = False,
+    gate: np.ndarray | None = None,
+) -> dict[str, float]:
     """Pixels and lips of the rendered frames ``indices``, against the recorded ones."""
     models = EvaluationModels(avatar.device, MediaPipeMesh)
     if lpips:
         models.lpips = Lpips.open("squeeze").to(avatar.device)
-    found = measure(reconstruct(avatar, subject, indices, va), subject=subject, indices=indices, va=None, models=models)
+    frames = reconstruct(avatar, subject, indices, va, gate)
+    found = measure(frames, subject=subject, indices=indices, va=None, models=models)
     metrics = {name: found.metrics[name].value for name in (*PIXELS, *LIP_MOTION) if name in found.metrics}
     return metrics | (speaking(found.observation, float(subject.fps)) if found.observation is not None else {})
 
@@ -217,10 +228,14 @@ def score_head(run: Run, places: Places, device: str) -> dict[str, Any]:
     avatar, indices = Avatar.load(places.head(run)).to(device), np.asarray(subject.val_indices)
     va = own_emotion(subject, indices) if avatar.head.emotion is not None else None
     row: dict[str, Any] = {"whole file": scores(avatar, subject, indices, va, lpips=True)}
+    if avatar.closes_lips:
+        activity = voice_activity([load_audio(subject.files.audio)])
+        gate = activity.frames(0, subject.num_frames, subject.fps)[indices]
+        row["with the mouth's gate"] = scores(avatar, subject, indices, va, gate=gate)
     if run.causal and avatar.audio_features == "hama":
         for look_ahead in (80, 160):
             heard = WithFeatures(subject, streamed(subject, look_ahead))
-            row[f"causal {look_ahead} ms"] = scores(avatar, heard, indices, va, lpips=False)
+            row[f"causal {look_ahead} ms"] = scores(avatar, heard, indices, va)
     return row
 
 

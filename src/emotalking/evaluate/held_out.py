@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from emotalking.audio.windows import audio_windows
@@ -110,6 +110,7 @@ def reconstruct(
     subject: Subject,
     indices: Int64[np.ndarray, " F"],
     va: Float[np.ndarray, "F 2"] | None,
+    gate: Float32[np.ndarray, " F"] | None = None,
 ) -> Iterator[Float[Tensor, "H W 3"]]:
     """Render the frames ``indices`` of ``subject`` from their own sound, action units, pose and torso layer.
 
@@ -118,6 +119,8 @@ def reconstruct(
     Args:
         va: valence and arousal of each frame (:func:`own_emotion` for the recorded ones); None leaves the emotion
             branch out.
+        gate: of the mouth, 1 in speech (``audio.vad``), as the player applies it; None: open, lips follow the sound
+            alone.
 
     Yields:
         RGB in [0, 1] on the avatar's device.
@@ -125,8 +128,11 @@ def reconstruct(
     # The recorded lips are of the recorded size, and the recorded colours those of the recorded emotion.
     strict = replace(avatar, lips="strict", skin=False)
     with torch.no_grad():
-        for given, behind in held_out_inputs(avatar, subject, indices, va):
-            yield strict.render(given.viewmats, given.audio, given.aus, given.va, behind, gaze=given.gaze).rgb[0]
+        speech = None if gate is None else torch.from_numpy(gate).to(avatar.device)
+        for at, (given, behind) in enumerate(held_out_inputs(avatar, subject, indices, va)):
+            said = None if speech is None else speech[at : at + 1]
+            frame = strict.render(given.viewmats, given.audio, given.aus, given.va, behind, said, given.gaze)
+            yield frame.rgb[0]
 
 
 def held_out_inputs(
