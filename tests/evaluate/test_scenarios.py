@@ -205,12 +205,17 @@ def test_frames_are_streamed_in_order_and_equal_those_of_the_training_data(
     indices = pick_frames(actor_subject, None)
     va = own_emotion(actor_subject, indices)
     made = list(reconstruct(avatar, actor_subject, indices, va))
+    gate = np.linspace(0, 1, len(indices), dtype=np.float32)
+    gated = list(reconstruct(avatar, actor_subject, indices, va, gate))
     data = TrainingData.load(actor_subject, indices, DEFAULT_FEATURE, "cpu")
     plain = replace(avatar, lips="strict", skin=False)
     for frame, image in enumerate(made):
         at = data.conditions.at(frame)
         whole = plain.render(at.viewmats, at.audio, at.aus, at.va, data.behind(frame), gaze=at.gaze).rgb[0]
         assert torch.allclose(image, whole, atol=1 / 255)  # the torso is laid over the plate in 8 bit
+        said = torch.from_numpy(gate[frame : frame + 1])
+        through = plain.render(at.viewmats, at.audio, at.aus, at.va, data.behind(frame), said, at.gaze).rgb[0]
+        assert torch.allclose(gated[frame], through, atol=1 / 255)
     assert len(made) == 3
     assert pick_frames(actor_subject, 2).tolist() == [30, 31]
     assert pick_frames(actor_subject, 2, evenly=True).tolist() == [30, 32]
