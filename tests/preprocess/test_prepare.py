@@ -310,6 +310,14 @@ def test_another_csv_than_openfaces_is_refused_before_work_begins(tmp_path: Path
             prepare(clip, tmp_path / "out", PrepareConfig(action_units=table))
 
 
+def test_a_table_of_too_few_rows_is_refused_before_tracking(actor_clip: Path, folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "short.csv"
+    table.write_text("\n".join([*(folder / "au.csv").read_text().splitlines()[:11], ""]))
+    with pytest.raises(InputError, match="short.csv"):
+        prepare(actor_clip, tmp_path / "out", PrepareConfig(action_units=table))
+    assert not (tmp_path / "out" / "landmarks.npz").exists()
+
+
 def test_the_record_is_plain_json(folder: Path) -> None:
     record = json.loads((folder / "subject.json").read_text())
     assert record["clip"]["name"] == "actor.mp4"

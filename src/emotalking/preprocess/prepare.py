@@ -197,6 +197,8 @@ def _clock(job: Job, part: tuple[float | int, float | int]) -> dict[str, Any]:
         raise InputError(
             f"{job.clip} has no new frame for {hold:.1f} s from {at:.1f} s on; choose a part before or behind it."
         )
+    if job.config.action_units is not None:  # too few rows are refused here, not after minutes of tracking
+        read_openface(job.config.action_units, len(timeline.source), timeline.fps, timeline.begin_s)
     timeline.save(job.clock_file)
     vars(job).pop("timeline", None)
     return timeline.facts | {"warnings": clock_warnings(job.clip, scan, sound, timeline)}
