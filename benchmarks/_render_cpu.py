@@ -26,7 +26,7 @@ from emotalking.ops.composite import quantised
 from emotalking.ops.geometry import to_matrix
 from emotalking.ops.motion import FixedBranch, move
 from emotalking.ops.splat import splat
-from emotalking.player.finish import device_plate, finished_frames
+from emotalking.player.finish import Behind, finished_frames
 
 STEPS = {
     "torch's operations and the rasterizer": ("motion", "splat", "compose", "lay_over"),
@@ -137,7 +137,7 @@ def parts(avatar: Avatar, fixed: FixedHead, given: Conditions, torso: Tensor, pl
 def report(avatar: Avatar, count: int, repeats: int) -> dict[str, Any]:
     """Times, ratios and differences of all steps; printed, too."""
     frames = conditions(avatar, min(count, len(avatar.viewmats)))
-    plate = device_plate(avatar.background, avatar.device)
+    plate = Behind.of(None, avatar).plate
     torso = torch.from_numpy(avatar.torso(0))
     assert plate is not None
     torso = torch.from_numpy(cv2.resize(torso.numpy(), (avatar.width, avatar.height)))

@@ -23,7 +23,7 @@ from emotalking.models.avatar import Avatar
 from emotalking.models.compositor import Conditions
 from emotalking.ops.backends import use_backends
 from emotalking.player import finish
-from emotalking.player.finish import device_plate, finished_frames, on_host
+from emotalking.player.finish import Behind, finished_frames, on_host
 from emotalking.player.on_device import graphs_of, torsos_of
 from emotalking.provenance.mark import Mark
 from emotalking.provenance.payload import Payload
@@ -46,7 +46,7 @@ def frames_of(avatar: Avatar, count: int, start: int = 0) -> Frames:
     conditions = Conditions(
         torch.from_numpy(avatar.viewmats[picked]), sound, torch.from_numpy(avatar.aus[picked]), va, speech
     )
-    layers, plate = torsos_of(avatar), device_plate(avatar.background, avatar.device)
+    layers, plate = torsos_of(avatar), Behind.of(None, avatar).plate
     assert plate is not None
     return conditions, [layers(int(index)) for index in picked], [plate] * count
 

@@ -1,7 +1,7 @@
 """The last step of every frame that anyone is shown: head over torso over plate, in 8 bit."""
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,19 +10,35 @@ from torch import Tensor
 
 from emotalking.models.compositor import Conditions, torso_over_plate
 from emotalking.ops.composite import quantised
+from emotalking.player.backgrounds import Background, background_plate
 from emotalking.player.on_device import graphs_of
 from emotalking.player.protocols import PlayableAvatar
+from emotalking.player.spill import over_plates, spilling_colour, without_spill
 from emotalking.provenance.mark import Mark
 from emotalking.provenance.pattern import swing
 
 
-def device_plate(
-    plate: UInt8[np.ndarray, "H W 3"] | Literal["transparent"], device: torch.device
-) -> Float[Tensor, "H W 3"] | None:
-    """A plate of :func:`~emotalking.player.backgrounds.background_plate` in [0, 1] on ``device``; None: transparent."""
-    if isinstance(plate, str):
-        return None
-    return torch.as_tensor(np.ascontiguousarray(plate, np.float32), device=device) / 255.0
+@dataclass(frozen=True)
+class Behind:
+    """What is behind the torso, on the avatar's device."""
+
+    plate: Float[Tensor, "H W 3"] | None
+    """In [0, 1]; None: transparent."""
+    spilt: Float[Tensor, "1 3 h w"] | None
+    """Colour of the recorded background where another is shown (:mod:`emotalking.player.spill`); None: it is shown."""
+
+    @classmethod
+    def of(cls, background: Background, avatar: PlayableAvatar) -> "Behind":
+        """Read a background.
+
+        Raises:
+            InputError: neither a colour nor an image.
+        """
+        plate = background_plate(background, avatar.background)
+        spilt = None if background is None else spilling_colour(avatar.background, avatar.device)
+        if isinstance(plate, str):
+            return cls(None, spilt)
+        return cls(torch.as_tensor(np.ascontiguousarray(plate, np.float32), device=avatar.device) / 255.0, spilt)
 
 
 @torch.no_grad()
@@ -35,6 +51,7 @@ def finished_frames(
     matte: bool = False,
     mark: Mark | None = None,
     times: Float[np.ndarray, " B"] | None = None,
+    spilt: Float[Tensor, "1 3 h w"] | None = None,
 ) -> UInt8[Tensor, "B H W channels"]:
     """Render B frames in one call and finish them: the only way from conditions to shown frames.
 
@@ -44,10 +61,12 @@ def finished_frames(
         avatar: the avatar.
         conditions: on the host or its device.
         torsos: straight-alpha torso layers, on its device.
-        plates: what is behind each torso (:func:`device_plate`); None: transparent.
+        plates: what is behind each torso (:class:`Behind`); None: transparent.
         matte: add the head's coverage as a fourth channel.
         mark: put it into the frames; not with ``matte``, as what is composited later gets the mark then.
         times: when the frames are shown [s], which the mark's sign depends on; None: all as at the beginning.
+        spilt: colour of the recorded background, where another is shown (:class:`Behind`): one more pass over the
+            frames; not with ``matte``.
 
     Returns:
         RGB, or RGBA with straight alpha where transparent, or RGB and coverage with ``matte``; on the avatar's device.
@@ -55,9 +74,13 @@ def finished_frames(
     count = len(conditions.viewmats)
     if len(torsos) != count or (plates is not None and len(plates) != count):
         raise ValueError(f"torsos, plates: expected one of each of the {count} frames, got {len(torsos)}")
-    if matte and mark is not None:
-        raise ValueError("mark: frames with a matte are marked when they are composited")
-    swings = torch.from_numpy(swing(np.zeros(count) if times is None else times))
+    if matte and (mark is not None or spilt is not None):
+        raise ValueError("mark, spilt: frames with a matte get both when they are composited")
+    if spilt is not None:
+        bare = without_spill(finished_frames(avatar, conditions, torsos, None), spilt)
+        frames = bare if plates is None else over_plates(bare, torch.stack(list(plates)))
+        return frames if mark is None else mark(frames, _swings(times, count))
+    swings = _swings(times, count)
     if (graphs := graphs_of(avatar)) is not None:
         lips = getattr(avatar, "articulates", False)
         made = graphs.frames(conditions, torsos, plates, matte=matte, mark=mark, swings=swings, articulated=lips)
@@ -65,6 +88,11 @@ def finished_frames(
             return made
     frames = quantised(_unmarked(avatar, conditions, torsos, plates, matte))
     return frames if mark is None else mark(frames, swings)
+
+
+def _swings(times: Float[np.ndarray, " B"] | None, count: int) -> Float[Tensor, " B"]:
+    """The mark's factor in each frame."""
+    return torch.from_numpy(swing(np.zeros(count) if times is None else times))
 
 
 def _unmarked(

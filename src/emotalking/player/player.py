@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,9 +18,9 @@ from emotalking.audio.vad import STEP_S, VoiceActivity, voice_activity
 from emotalking.errors import InputError
 from emotalking.io.audio import iter_audio
 from emotalking.models.compositor import Conditions
-from emotalking.player.backgrounds import Background, background_plate
+from emotalking.player.backgrounds import Background
 from emotalking.player.expressive import ExpressiveLoop
-from emotalking.player.finish import device_plate, finished_frames, on_host
+from emotalking.player.finish import Behind, finished_frames, on_host
 from emotalking.player.gaze import UNSTEERED, PoseSource, SteeredLoop, eyes_of, recorded_glances
 from emotalking.player.on_device import torsos_of
 from emotalking.player.poses import PoseLoop, Poses
@@ -173,12 +172,12 @@ class Player:
         eyes = None if gaze is None else eyes_of(self.avatar, seed)
         if gaze is not None and eyes is None:
             raise InputError(UNSTEERED)
-        plate = background_plate(background, self.avatar.background)
+        behind = Behind.of(background, self.avatar)
         track = self.audio_features(audio, vad=vad, seconds=seconds)
         loop: PoseSource = self._loop(poses, emotion, track, seed)
         if gaze is not None and eyes is not None:
             loop = SteeredLoop(loop, eyes, gaze, float(self.avatar.fps), emotion)
-        return self._play(track, emotion, loop, plate, self.num_frames(track, seconds), batch, matte)
+        return self._play(track, emotion, loop, behind, self.num_frames(track, seconds), batch, matte)
 
     def recorded(
         self, total: int, poses: Motion = "recorded", emotion: Emotion | None = None
@@ -200,14 +199,14 @@ class Player:
         track: AudioTrack,
         emotion: Emotion | None,
         loop: PoseSource,
-        plate: np.ndarray | Literal["transparent"],
+        behind: Behind,
         total: int,
         batch: int,
         matte: bool,
     ) -> Iterator[np.ndarray]:
         """Render batch after batch; poses and torso layers of the next two are prepared meanwhile."""
         starts = range(0, total, batch)
-        behind, layer = device_plate(plate, self.avatar.device), torsos_of(self.avatar)
+        layer = torsos_of(self.avatar)
         with ThreadPoolExecutor(_DECODERS) as pool:
             ahead: deque[tuple[int, Poses, list[Future[Tensor]]]] = deque()
 
@@ -230,9 +229,11 @@ class Player:
                     va = np.asarray(emotion.at(times))
                 layers = [torso.result() for torso in torsos]
                 conditions = self._conditions(here, windows, va, gate)
-                plates = None if behind is None else [behind] * len(layers)
-                mark = None if matte else self.mark
-                images = finished_frames(self.avatar, conditions, layers, plates, matte=matte, mark=mark, times=times)
+                plates = None if behind.plate is None else [behind.plate] * len(layers)
+                mark, spilt = (None, None) if matte else (self.mark, behind.spilt)
+                images = finished_frames(
+                    self.avatar, conditions, layers, plates, matte=matte, mark=mark, times=times, spilt=spilt
+                )
                 if start + 2 * batch < total:
                     prepare(start + 2 * batch)
                 yield from on_host(images)

@@ -18,9 +18,9 @@ from emotalking.data.audio_features import audio_feature
 from emotalking.errors import InputError
 from emotalking.models.compositor import Conditions
 from emotalking.options import Provenance
-from emotalking.player.backgrounds import Background, background_plate
+from emotalking.player.backgrounds import Background
 from emotalking.player.expressive import LOOK_AHEAD_S
-from emotalking.player.finish import device_plate, finished_frames, on_host
+from emotalking.player.finish import Behind, finished_frames, on_host
 from emotalking.player.idle import LiveMotion
 from emotalking.player.lips import Lips, Mouth, mouth_windows
 from emotalking.player.mood import Mood, MoodLike
@@ -55,8 +55,7 @@ class FrameConditions:
     gaze: Float[np.ndarray, "2"] | None
     """Radians to the viewer's right and up, in the head; None: an avatar whose gaze cannot be steered."""
     torso: Torso
-    plate: Float[Tensor, "H W 3"] | None
-    """None: transparent."""
+    behind: Behind
     mark: Mark | None
     """The invisible mark to put into it."""
     audio: Float[np.ndarray, " n"]
@@ -268,7 +267,7 @@ class StreamingPlayer:
         Raises:
             InputError: neither a colour nor an image.
         """
-        self._plate = device_plate(background_plate(background, self.avatar.background), self.avatar.device)
+        self._behind = Behind.of(background, self.avatar)
 
     def hear(self) -> GateAt | None:
         """Listen to the sound that the next frame depends on, if there is enough of it.
@@ -312,7 +311,7 @@ class StreamingPlayer:
             gate=gate if self.avatar.closes_lips else None,
             gaze=None if poses.gaze is None else poses.gaze[0],
             torso=torso,
-            plate=self._plate,
+            behind=self._behind,
             mark=self._mark,
             audio=audio,
             sample_rate=self.sample_rate,
@@ -358,10 +357,11 @@ def render_batch(conditions: Sequence[FrameConditions], *, on_device: bool = Fal
     Returns:
         uint8 RGB, or RGBA with straight alpha where transparent, in the order of ``conditions``.
     """
-    groups: dict[tuple[int, Payload | None, bool, bool, bool], list[int]] = {}
+    groups: dict[tuple[object, ...], list[int]] = {}
     for place, each in enumerate(conditions):
         payload = None if each.mark is None else each.mark.payload
-        kind = id(each.avatar), payload, each.va is None, each.gate is None, each.plate is None
+        parts = each.va, each.gate, each.behind.plate, each.behind.spilt
+        kind = id(each.avatar), payload, *(part is None for part in parts)
         groups.setdefault(kind, []).append(place)
     images: dict[int, Image] = {}
     for places in groups.values():
@@ -388,10 +388,12 @@ def _rendered(group: Sequence[FrameConditions]) -> UInt8[Tensor, "B H W channels
         None if first.gate is None else put([np.asarray(each.gate) for each in group]),
         None if first.gaze is None else put([each.gaze for each in group if each.gaze is not None]),
     )
-    plates = [each.plate for each in group if each.plate is not None]
+    plates = [each.behind.plate for each in group if each.behind.plate is not None]
     torsos = [layer.result() for layer in layers]
     times = np.array([each.index / float(each.avatar.fps) for each in group])
-    return finished_frames(first.avatar, driven, torsos, plates or None, mark=first.mark, times=times)
+    return finished_frames(
+        first.avatar, driven, torsos, plates or None, mark=first.mark, times=times, spilt=first.behind.spilt
+    )
 
 
 def _check_rate(rate: int) -> None:
