@@ -4,9 +4,11 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from emotalking.models.compositor import torso_over_plate
+from emotalking.ops.composite import to_uint8
 from emotalking.player.finish import Behind
 from emotalking.player.player import Player
-from emotalking.player.spill import over_plates, spilling_colour, without_spill
+from emotalking.player.spill import spilling_colour, without_spill
 
 SIZE = 512
 WALL = np.array([20, 60, 220], np.uint8)
@@ -53,4 +55,4 @@ def test_frames_over_a_colour_are_the_transparent_ones_over_it(avatar, talk) -> 
     bare = np.stack(list(Player(avatar).frames(talk, background="transparent")))
     green = np.stack(list(Player(avatar).frames(talk, background="#00ff00")))
     plates = torch.tensor([0.0, 1.0, 0.0]).expand(*green.shape)
-    assert np.array_equal(over_plates(torch.from_numpy(bare), plates).numpy(), green)
+    assert np.array_equal(to_uint8(torso_over_plate(torch.from_numpy(bare), plates)), green)

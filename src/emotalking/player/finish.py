@@ -13,7 +13,7 @@ from emotalking.ops.composite import quantised
 from emotalking.player.backgrounds import Background, background_plate
 from emotalking.player.on_device import graphs_of
 from emotalking.player.protocols import PlayableAvatar
-from emotalking.player.spill import over_plates, spilling_colour, without_spill
+from emotalking.player.spill import spilling_colour, without_spill
 from emotalking.provenance.mark import Mark
 from emotalking.provenance.pattern import swing
 
@@ -78,7 +78,7 @@ def finished_frames(
         raise ValueError("mark, spilt: frames with a matte get both when they are composited")
     if spilt is not None:
         bare = without_spill(finished_frames(avatar, conditions, torsos, None), spilt)
-        frames = bare if plates is None else over_plates(bare, torch.stack(list(plates)))
+        frames = bare if plates is None else quantised(torso_over_plate(bare, torch.stack(list(plates))))
         return frames if mark is None else mark(frames, _swings(times, count))
     swings = _swings(times, count)
     if (graphs := graphs_of(avatar)) is not None:

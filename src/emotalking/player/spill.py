@@ -60,12 +60,6 @@ def without_spill(frames: UInt8[Tensor, "B H W 4"], spilt: Float[Tensor, "1 3 h 
     return torch.cat([colours.to(torch.uint8), frames[..., 3:]], -1)
 
 
-def over_plates(frames: UInt8[Tensor, "B H W 4"], plates: Float[Tensor, "B H W 3"]) -> UInt8[Tensor, "B H W 3"]:
-    """Frames with straight alpha over opaque plates in [0, 1]."""
-    alpha = frames[..., 3:] / 255.0
-    return (frames[..., :3] * alpha + 255.0 * plates * (1.0 - alpha)).round().to(torch.uint8)
-
-
 def _half(images: UInt8[Tensor, "B H W 4"]) -> tuple[Float[Tensor, "B 3 h w"], Float[Tensor, "B 1 h w"]]:
     """Colours and alpha in [0, 1] at half the resolution; an odd last row or column is left out."""
     height, width = (size // 2 * 2 for size in images.shape[1:3])
