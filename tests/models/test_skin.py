@@ -8,9 +8,22 @@ from tests.models.test_avatar import made
 
 from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
 from emotalking.emotion.circumplex import PRESETS
+from emotalking.emotion.mesh_warp.expressions import FULL_RADIUS
 from emotalking.models.avatar import Avatar
 from emotalking.models.fixed import FixedHead
-from emotalking.models.skin import FULL, MOST_LIGHT, tint_maps, tones, tones_table
+from emotalking.models.skin import (
+    FULL,
+    MOST_LIGHT,
+    MOST_SHADE,
+    NO_SHADE,
+    SHADE_COLOUR,
+    SHADE_KNOTS,
+    Shade,
+    shade_codes,
+    tint_maps,
+    tones,
+    tones_table,
+)
 from emotalking.ops.sh import C0, rgb_to_sh0
 
 TABLE = tones_table(torch.device("cpu"))
@@ -47,9 +60,36 @@ def test_flush_is_a_share_of_each_skin_and_gloss_is_light() -> None:
     assert (gloss[2] > 0.1).all() and (gloss[2] < MOST_LIGHT).all()
 
 
+def test_shade_is_a_share_of_each_colour_and_full_at_its_own_angle() -> None:
+    change = torch.zeros(3, SHADE_KNOTS)
+    change[0, 4], change[1, 5], change[2] = -0.2, 0.1, 2.0
+    codes = shade_codes(change)
+    assert (codes[:2] == NO_SHADE).sum() == 2 * SHADE_KNOTS - 2 and (codes[2] == FULL).all()
+    colours = torch.tensor([[0.8, 0.6, 0.4], [0.4, 0.3, 0.2], [0.5, 0.5, 0.5]])
+    shade = Shade(codes, rgb_to_sh0(colours)[:, None])
+    step = 2 * torch.pi / SHADE_KNOTS
+    angles = torch.tensor([4.0, 4.5, 5.0]) * step
+    ring = FULL_RADIUS * torch.stack([angles.cos(), angles.sin()], 1)
+    share = shade.tint(ring) * C0 / colours / torch.tensor(SHADE_COLOUR)
+    torch.testing.assert_close(share[..., 0], share[..., 2])
+    wanted = torch.tensor([[-0.2, 0, MOST_SHADE], [-0.1, 0.05, MOST_SHADE], [0, 0.1, MOST_SHADE]])
+    torch.testing.assert_close(share[..., 1], wanted, atol=MOST_SHADE / 254 + 1e-6, rtol=0)
+    torch.testing.assert_close(shade.tint(1.25 * ring), shade.tint(ring))  # beyond the full radius it stays
+    weaker = shade.tint(ring / 2) / shade.tint(ring)
+    torch.testing.assert_close(weaker[0, 0], torch.full((3,), 0.5**0.75))
+    assert not shade.tint(torch.zeros(1, 2)).any()
+
+
 def coloured() -> Avatar:
     avatar = made()
     avatar.head.face.gaussians.skin = torch.full((40, 2), 200, dtype=torch.uint8)
+    return avatar
+
+
+def shaded() -> Avatar:
+    avatar = made()
+    change = torch.linspace(-0.3, -0.1, SHADE_KNOTS).repeat(40, 1)
+    avatar.head.face.gaussians.shade = shade_codes(change)
     return avatar
 
 
@@ -80,3 +120,20 @@ def test_the_file_keeps_the_weights(tmp_path: Path) -> None:
     assert again.head.face.gaussians.skin is not None
     assert torch.equal(again.head.face.gaussians.skin, torch.full((40, 2), 200, dtype=torch.uint8))
     assert torch.equal(frame(again, "angry"), frame(avatar, "angry"))
+
+
+def test_shade_belongs_to_the_emotion_and_the_file_keeps_it(tmp_path: Path) -> None:
+    avatar = shaded()
+    unshaded = made()
+    assert torch.equal(frame(avatar, "neutral"), frame(unshaded, "neutral"))
+    darker = frame(unshaded, "angry") - frame(avatar, "angry")
+    assert float(darker.min()) > -1e-6 and float(darker.max()) > 0.01
+    assert torch.equal(frame(avatar, "angry"), frame(replace(avatar, skin=False), "angry"))
+    avatar.save(tmp_path / "a.safetensors")
+    again = Avatar.load(tmp_path / "a.safetensors")
+    assert torch.equal(frame(again, "angry"), frame(avatar, "angry"))
+    both = shaded()
+    both.head.face.gaussians.skin = torch.full((40, 2), 200, dtype=torch.uint8)
+    va = torch.tensor([PRESETS["angry"]])
+    tints = [FixedHead(head).face_look_with(va).tint for head in (coloured().head, avatar.head, both.head)]
+    torch.testing.assert_close(tints[0] + tints[1], tints[2])

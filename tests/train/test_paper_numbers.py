@@ -165,6 +165,7 @@ BEYOND = {
     "model.audio.encoder": "conv",
     "model.emotion.radius": 0.8,
     "model.emotion.harmonics": 8,
+    "model.emotion.shade": True,
     "emotion.pretraining": 800,
     "emotion.losses.lips": 0.5,
     "emotion.losses.eyes": 0.25,

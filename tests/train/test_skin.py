@@ -3,9 +3,14 @@
 import numpy as np
 import torch
 
+from emotalking.data import Subject
 from emotalking.models.gaussians import Gaussians
+from emotalking.models.skin import NO_SHADE, SHADE_KNOTS
 from emotalking.testing.actor.actor import Actor
-from emotalking.train.skin import skin_weights
+from emotalking.train.run import emotion_generator
+from emotalking.train.skin import shade_weights, skin_weights
+
+from .small import training_data
 
 
 def weights_at(names_and_places: dict[str, np.ndarray], bright: str) -> dict[str, np.ndarray]:
@@ -48,3 +53,16 @@ def test_cheeks_flush_lights_shine_and_eyes_lips_and_the_back_do_not() -> None:
     for name in ("lips", "eyes", "back"):
         assert rows[name].max() < 0.05, name
     assert rows["cheek"][1] > rows["forehead"][1]
+
+
+def test_shade_lies_on_the_skin_alone(actor_subject: Subject) -> None:
+    data = training_data(actor_subject)
+    assert data.shape is not None
+    layout, skin = data.layout, data.shape[list(data.layout.right_brow)]
+    hidden = skin - skin.new_tensor([0, 0, 2 * float((skin[0] - data.shape[layout.left_brow[0]]).norm())])
+    points = torch.cat([skin, data.shape[list(layout.lips_outer)], data.shape[list(layout.right_iris)], hidden])
+    gaussians = Gaussians(points, torch.full((len(points), 3), 0.5), 0, torch.full((len(points),), 0.001))
+    codes = shade_weights(emotion_generator(data), data, gaussians)
+    assert codes.shape == (len(points), SHADE_KNOTS)
+    change = (codes.int() - NO_SHADE).abs()
+    assert change[: len(skin)].max() > 10 and change[len(skin) :].max() <= 3

@@ -40,7 +40,7 @@ class Avatar:
     avatar :attr:`closes_lips`; "strict": whatever the emotion, they move as in the neutral face. Not in the file."""
 
     skin: bool = True
-    """Colour the skin with emotion (`models.skin`), where the avatar has the weights. Not in the file."""
+    """Let the skin flush and shine with emotion (`models.skin`), where the avatar has the weights. Not in the file."""
 
     def __post_init__(self) -> None:
         self.head.eval().requires_grad_(False)

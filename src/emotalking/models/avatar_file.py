@@ -26,7 +26,7 @@ from emotalking.provenance.consent import KEY as CONSENT
 from emotalking.provenance.consent import consent_facts
 
 FORMAT = "emotalking-avatar"
-VERSION = 4
+VERSION = 5
 """Raised when a reader of the previous version could not read the file."""
 MOST_PIXELS = 1 << 24
 """Of a plate that is stored compressed: a few kilobytes may state hundreds of megabytes. Larger ones are stored raw."""

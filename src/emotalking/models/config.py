@@ -62,6 +62,9 @@ class EmotionConfig:
     """Radius of the circumplex at which emotions are full, as in the embedded generator's targets (0.8): the separate
     network gets valence and arousal so scaled (:func:`emotalking.models.motion.full_at`). 0: as they are (files of
     before 0.3)."""
+    shade: bool = False
+    """Beside the separate network's moves, shade the skin where the embedded generator's targets do
+    (`emotalking.models.skin`). No: as published and in files of before 0.3."""
     harmonics: int = 1
     """Multiples of the emotion's angle whose cosines and sines the separate network gets
     (:func:`emotalking.models.motion.harmonics_of`). 1: valence and arousal alone, as published and in files of before

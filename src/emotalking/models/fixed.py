@@ -9,7 +9,7 @@ from torch import Tensor
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import TalkingHead
 from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, MouthMotion, weights_of
-from emotalking.models.skin import tint_maps, tones, tones_table
+from emotalking.models.skin import Shade, tint_maps, tones, tones_table
 from emotalking.ops.motion import VALUES, EmotionNetwork, FixedBranch, move
 from emotalking.ops.splat import Look, splat
 
@@ -29,7 +29,7 @@ class FixedHead:
 
         Args:
             head: the model.
-            skin: colour the skin with emotion, where the head has the weights (`models.skin`).
+            skin: let the skin flush and shine with emotion, where the head has the weights (`models.skin`).
             aus: lowest and highest action units that the head was trained on, to which others are cut: beyond them the
                 motion network extrapolates, and a cheek three times as active as ever filled the image with one
                 Gaussian.
@@ -44,13 +44,18 @@ class FixedHead:
         weights = head.face.gaussians.skin
         if skin and weights is not None:
             self._tints = tones_table(weights.device), tint_maps(weights, head.face.gaussians.sh0)
+        shade = head.face.gaussians.shade
+        self._shade = None if shade is None else Shade(shade, head.face.gaussians.sh0)
 
     def face_look_with(self, va: Float[Tensor, "B 2"] | None) -> Look:
         """What the face looks like with an emotion."""
-        if va is None or self._tints is None or (va.device.type == "cpu" and not va.any()):
+        if va is None or (va.device.type == "cpu" and not va.any()):
             return self.face_look
-        table, maps = self._tints
-        return replace(self.face_look, tint=torch.einsum("bk,knc->bnc", tones(va, table), maps))
+        tints = [] if self._shade is None else [self._shade.tint(va)]
+        if self._tints is not None:
+            table, maps = self._tints
+            tints.append(torch.einsum("bk,knc->bnc", tones(va, table), maps))
+        return replace(self.face_look, tint=sum(tints)) if tints else self.face_look
 
     def face_codes(
         self,

@@ -80,6 +80,9 @@ class Gaussians(nn.Module):
         self.skin: UInt8[Tensor, "N 2"] | None
         """Weights of flush and gloss (`models.skin`) of a face; None until training has ended."""
         self.register_buffer("skin", None)
+        self.shade: UInt8[Tensor, "N knots"] | None
+        """Weights of its shade with emotion (`models.skin`), likewise; None also where it has none."""
+        self.register_buffer("shade", None)
 
     @classmethod
     def empty(cls, count: int, sh_degree: int) -> "Gaussians":
@@ -123,10 +126,19 @@ class Gaussians(nn.Module):
         )
 
     def colours(
-        self, means: Float[Tensor, "B N 3"], camera_centres: Float[Tensor, "B 3"], degree: int
+        self,
+        means: Float[Tensor, "B N 3"],
+        camera_centres: Float[Tensor, "B 3"],
+        degree: int,
+        tint: Float[Tensor, "1 N 3"] | None = None,
     ) -> Float[Tensor, "B N 3"]:
-        """Colour of each Gaussian as viewed from ``camera_centres``, bands up to ``degree``; never negative."""
-        return view_colours(self.sh0, self.sh_rest, means, camera_centres, degree)
+        """Colour of each Gaussian as viewed from ``camera_centres``, bands up to ``degree``; never negative.
+
+        Args:
+            tint: added to the constant coefficients.
+        """
+        sh0 = self.sh0 if tint is None else self.sh0 + tint[0, :, None]
+        return view_colours(sh0, self.sh_rest, means, camera_centres, degree)
 
 
 def raw_scales_of(scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:

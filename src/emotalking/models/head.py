@@ -12,6 +12,7 @@ from emotalking.models.audio import AudioEncoder, audio_encoder
 from emotalking.models.config import ModelConfig
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.motion import ALL_MOVES, USUAL_EYES, EmotionMotion, FaceCanonical, FaceMotion, MouthMotion
+from emotalking.models.skin import SHADE_KNOTS
 from emotalking.ops.devices import on_side_stream
 from emotalking.ops.geometry import camera_centre
 from emotalking.ops.rasterize import rasterize
@@ -165,6 +166,7 @@ def render_layer(
     extra: Float[Tensor, "B N D"] | None = None,
     num_detached: int = 0,
     probe: Float[Tensor, "B 1 N 2"] | None = None,
+    tint: Float[Tensor, "1 N 3"] | None = None,
     backend: str = "auto",
     validate: bool = False,
 ) -> Layer:
@@ -176,11 +178,11 @@ def render_layer(
         extra: more channels for the same pass (normals, attention); they become `Layer.extra`.
         num_detached: number of the last of these without gradient to geometry and opacity.
         probe: zero tensor whose gradient is the screen-space gradient in pixels.
+        tint: added to the constant coefficients of the colours in every frame.
         validate: refuse non-finite inputs, at the cost of one synchronisation.
     """
-    colours = gaussians.colours(
-        deformed.means, camera_centre(viewmats), gaussians.sh_degree if degree is None else degree
-    )
+    degree = gaussians.sh_degree if degree is None else degree
+    colours = gaussians.colours(deformed.means, camera_centre(viewmats), degree, tint)
     frames = viewmats.shape[0]
     raster = rasterize(
         deformed.means,
@@ -241,6 +243,8 @@ def _empty_head(
     face = Gaussians.empty(counts["face"], config.face.sh_degree)
     if "face.gaussians.skin" in weights:
         face.skin = torch.zeros(counts["face"], 2, dtype=torch.uint8)
+    if "face.gaussians.shade" in weights:
+        face.shade = torch.zeros(counts["face"], SHADE_KNOTS, dtype=torch.uint8)
     mouth = Gaussians.empty(counts["mouth"], config.mouth.sh_degree)
     with torch.device(device):
         head = TalkingHead(config, face, mouth)

@@ -1,12 +1,17 @@
-"""Colour of the skin with emotion: flushed or pale, glossy or matt; subtle, and of the person's own skin and light.
+"""Colour of the skin with emotion: shaded where it folds, flushed or pale, glossy or matt; of the person's own light.
 
-The emotion network moves Gaussians and knows no colours. So each Gaussian of the face has two fixed weights, set when
-training ends (`train.skin`), and emotion grades both over the disc:
+The emotion network moves Gaussians and knows no colours. So each Gaussian of the face has fixed weights (`train.skin`),
+and emotion grades them over the disc:
+- shade: how much brighter or darker the embedded generator's relighting makes the skin there, at 16 angles: furrows
+  between the brows, folds beside the nose, cheeks that rise. Without it heads showed of the targets' expressions the
+  moves alone, and the network moved Gaussians to look darker.
 - flush: where blood shows (cheeks and nose, less elsewhere). Blood takes away green most, then blue, hardly any
   red (Anderson and Parrish, The optics of human skin, 1981); as a factor of the colour that is there, so that dark
   skin changes in proportion and hair hardly at all. Negative: pale.
 - gloss: how far the clip's own light on the skin is brighter than its middle brightness. Glossy skin shows more of
   these lights, matt skin less.
+
+Flush and gloss are set when training ends; shade is there in the emotion stage as well.
 
 Deviation: the paper's emotion moves Gaussians alone (eq. 5).
 """
@@ -15,6 +20,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from emotalking.emotion.mesh_warp.expressions import FULL_RADIUS, RADIAL_POWER
 from emotalking.ops.sh import C0
 
 FLUSH = (-0.02, -0.11, -0.09)
@@ -25,8 +31,13 @@ FULL = 255
 """Of a stored weight: 1 of flush; :data:`MOST_LIGHT` of gloss."""
 MOST_LIGHT = 0.4
 """Largest light above the middle brightness, in colours of [0, 1]."""
-FULL_RADIUS = 0.8
-"""Radius on the disc at which the tones are full; beyond it they stay."""
+SHADE_KNOTS = 16
+"""Angles at which the shade is known, evenly spaced from 0."""
+NO_SHADE, MOST_SHADE = 128, 0.33
+"""Stored weight of unchanged brightness, and the share by which the largest weight changes it."""
+SHADE_COLOUR = (0.8, 1.05, 1.15)
+"""Change of red, green and blue for a mean of 1: light that passed through skin is red, so that shade on skin is redder
+than shade on paper (Jensen et al., 2001; the amounts are an assumption)."""
 TONES = (
     (0.25, 0.1),
     (0.6, 0.7),
@@ -58,12 +69,44 @@ def tones_table(device: torch.device) -> Float[Tensor, "knots 2"]:
 
 def tones(va: Float[Tensor, "B 2"], table: Float[Tensor, "knots 2"]) -> Float[Tensor, "B 2"]:
     """Flush and gloss in [-1, 1] of valence and arousal: linear in the angle and in the radius; 0 at neutral."""
+    return _strength(va) * _ring(va, table)
+
+
+def _strength(va: Float[Tensor, "B 2"]) -> Float[Tensor, "B 1"]:
+    return (va.norm(dim=1, keepdim=True) / FULL_RADIUS).clamp(max=1.0)
+
+
+def _ring(va: Float[Tensor, "B 2"], table: Float[Tensor, "knots K"]) -> Float[Tensor, "B K"]:
+    """Rows of a table of even angles from 0, at those of valence and arousal."""
     count = len(table)
     angle = torch.atan2(va[:, 1], va[:, 0]) / (2 * torch.pi) * count
     low = angle.floor()
     index = low.long() % count
-    ring = torch.lerp(table[index], table[(index + 1) % count], (angle - low)[:, None])
-    return (va.norm(dim=1, keepdim=True) / FULL_RADIUS).clamp(max=1.0) * ring
+    return torch.lerp(table[index], table[(index + 1) % count], (angle - low)[:, None])
+
+
+def shade_codes(change: Float[Tensor, "N knots"]) -> UInt8[Tensor, "N knots"]:
+    """Stored weights of a change of brightness, as a share of it, at each of :data:`SHADE_KNOTS` angles."""
+    steps = (change / MOST_SHADE).clamp(-1, 1) * (FULL - NO_SHADE)
+    return (steps.round() + NO_SHADE).to(torch.uint8)
+
+
+class Shade:
+    """Shade of a face's Gaussians with emotion; constant tensors, no gradient."""
+
+    @torch.no_grad()
+    def __init__(self, weights: UInt8[Tensor, "N knots"], sh0: Float[Tensor, "N 1 3"]) -> None:
+        """Keep what the weights (:func:`shade_codes`) make of the constant coefficients of the Gaussians' colours."""
+        self._change = (weights.T.float() - NO_SHADE) * (MOST_SHADE / (FULL - NO_SHADE))
+        base = (C0 * sh0[:, 0] + 0.5).clamp(0, 1)
+        self._lit = base * sh0.new_tensor(SHADE_COLOUR) / C0
+        self._table = torch.eye(SHADE_KNOTS, device=sh0.device)
+
+    @torch.no_grad()
+    def tint(self, va: Float[Tensor, "B 2"]) -> Float[Tensor, "B N 3"]:
+        """What valence and arousal add to the constant coefficients; 0 at neutral."""
+        weights = _strength(va) ** RADIAL_POWER * _ring(va, self._table)
+        return (weights @ self._change)[..., None] * self._lit
 
 
 def tint_maps(skin: UInt8[Tensor, "N 2"], sh0: Float[Tensor, "N 1 3"]) -> Float[Tensor, "2 N 3"]:

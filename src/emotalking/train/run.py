@@ -18,7 +18,6 @@ from emotalking.cores import keep_memory
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.data.labels import Label
-from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.mesh_warp.warp import MeshWarp
 from emotalking.errors import InputError
 from emotalking.io.files import holding
@@ -45,7 +44,7 @@ from emotalking.train.initial import initial_gaussians, jaw_line
 from emotalking.train.motion_pretraining import convex_eyes, pretrain_motion
 from emotalking.train.perceptual import make_perceptual, with_backbone
 from emotalking.train.presets import preset
-from emotalking.train.skin import skin_weights
+from emotalking.train.skin import colour_skin
 from emotalking.train.stages.emotion import EmotionStage
 from emotalking.train.stages.face import FaceStage, combined_face_stage
 from emotalking.train.stages.finetune import FinetuneStage, closed_frames, learn_closed_mouth_codes
@@ -58,7 +57,7 @@ from emotalking.train.trainer import Trainer
 _logger = logging.getLogger(__name__)
 
 
-def emotion_generator(data: TrainingData) -> EmotionGenerator:
+def emotion_generator(data: TrainingData) -> MeshWarp:
     """Make the embedded generator of emotional targets from the training frames.
 
     Raises:
@@ -159,7 +158,7 @@ def train(
             trainer.run(checkpoint)
             learn_closed_mouth_codes(head, data, config.closed_mouth_code)
             if data.shape is not None and head.emotional:
-                head.face.gaussians.skin = skin_weights(data.shape.cpu().numpy(), data.layout, head.face.gaussians)
+                colour_skin(head, data, emotion_generator(data) if maker == MESH_WARP else None)
             avatar = Avatar(head, _scene(source, data, config), metadata)
             avatar.save(out)
             checkpoint_path.unlink(missing_ok=True)

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from generator_face import Scene
 
+from emotalking.data.labels import Label
+from emotalking.emotion.circumplex import PRESETS
 from emotalking.emotion.mesh_warp.displacement import PITCH, TemplateGrid
 from emotalking.emotion.mesh_warp.shading import MOST, Relight, fit_light, irradiance, unit_normals
 from emotalking.emotion.mesh_warp.warp import MeshWarp
@@ -118,3 +120,23 @@ def test_normals_turn_with_the_surface(scene: Scene) -> None:
 def test_unit_normals() -> None:
     normal = unit_normals(torch.tensor([0.75, -1.0]).view(1, 2, 1, 1))
     torch.testing.assert_close(normal.flatten(), torch.tensor([-0.75, 1.0, 1.0]) / math.sqrt(1 + 0.75**2 + 1))
+
+
+def test_points_get_the_shade_of_their_pixels(scene: Scene) -> None:
+    """On a grey face, whose pixels tell nothing but how they were relit."""
+    warp = MeshWarp(scene.shape, scene.layout, scene.K)
+    points = torch.from_numpy(scene.shape).float()
+    layout = scene.layout
+    eyes = [*layout.eye_loop("right"), *layout.eye_loop("left"), *layout.right_iris, *layout.left_iris]
+    on_skin = np.setdiff1d(np.arange(len(points)), eyes)  # eyeballs are repaired after relighting
+    images, landmarks, labels, viewmats = scene.repeat(1)
+    grey, skin = torch.full_like(images, 0.5), torch.full_like(labels, Label.HEAD)
+    light = warp.light_on(grey, landmarks, skin, viewmats)
+    for name in ("angry", "happy", "surprised"):
+        va = torch.tensor([PRESETS[name]])
+        edited = warp(grey, landmarks, skin, viewmats, va)
+        x, y = edited.landmarks[0, on_skin].round().long().T
+        seen = edited.images[0, y, x].mean(-1) / 0.5 - 1
+        told = warp.shades_at(points[on_skin], va, light)[0]
+        assert seen.abs().max() > 0.005, name
+        assert torch.corrcoef(torch.stack([seen, told]))[0, 1] > 0.95, name

@@ -33,9 +33,6 @@ CAVITY_SIGMA, CAVITY_SHADE = 0.07, 8.0
 """Folds see less of the surroundings: log-gain for each unit that they lie below the mean of their vicinity."""
 OUTLINE_FADE = (0.86, 1.05)
 """Radii, in multiples of the face oval's, between which relighting ends: the mesh does not model the jaw's turn."""
-COLOUR = (0.8, 1.05, 1.15)
-"""Log-gain of red, green and blue for a mean of 1: light that passed through skin is red, so that shade on skin is
-redder than shade on paper (Jensen et al., 2001; the amounts are an assumption)."""
 AMBIENT = 0.35
 """The least light on a surface, relative to one that faces the viewer: no part of a face is black."""
 MOST = 0.28

@@ -25,8 +25,9 @@ from emotalking.emotion.mesh_warp.eyes import EyeIndices, mesh_box, openness, pi
 from emotalking.emotion.mesh_warp.points import PointFields, limit
 from emotalking.emotion.mesh_warp.prepared import mouth_width, prepared_tensors
 from emotalking.emotion.mesh_warp.resampling import rasterize_attributes, remap_normals
-from emotalking.emotion.mesh_warp.shading import COLOUR, Relight, fit_light, unit_normals
+from emotalking.emotion.mesh_warp.shading import Relight, fit_light, unit_normals
 from emotalking.emotion.mesh_warp.template import RINGS, build_template, corner_lift
+from emotalking.models.skin import SHADE_COLOUR
 from emotalking.ops.warp import invert_field, remap
 
 WIDTHS = (0.5, 1.3)
@@ -160,7 +161,7 @@ class MeshWarp:
         planes = torch.cat([skin + edges, appearance], 1)
         flow, appearance = invert_field(planes, self._texels(template_xy), jacobian, self._scale, 4 // self._scale)
         layers = source if coverage is None else torch.cat([source, coverage[inside][:, None]], 1)
-        new_layers, new_labels = remap(layers, crop_labels, flow, appearance[:, :1], Label.HEAD, COLOUR)
+        new_layers, new_labels = remap(layers, crop_labels, flow, appearance[:, :1], Label.HEAD, SHADE_COLOUR)
         new_images = pin_eyeballs(
             new_layers[:, :3], source, landmarks - offset, moved - offset, self._lids, unit_px, patch
         )
@@ -189,6 +190,35 @@ class MeshWarp:
         skin, edges = (moves * axes.repeat(2) * (points[:, 2, None, None] > 0)).split(2, 2)
         reach = self._sample(self._tensors["reach"][None], where)[0, :, 0].T * self._unit_length
         return PointFields(skin, edges, reach.clamp_min(1e-6))  # it is 0 beyond the grid
+
+    @torch.no_grad()
+    def light_on(
+        self,
+        images: Float[Tensor, "B H W 3"],
+        landmarks: Float[Tensor, "B K 2"],
+        labels: UInt8[Tensor, "B H W"],
+        viewmats: Float[Tensor, "B 4 4"],
+    ) -> Float[Tensor, "4"]:
+        """Mean light on the skin of whole frames, as :meth:`shades_at` takes it."""
+        if self._tensors["basis"].device != images.device:
+            self.to(images.device)
+        mesh = torch.cat([landmarks, self._ring(landmarks)], 1)
+        template_xy = self._template_coordinates(mesh, viewmats, *images.shape[1:3])
+        return self._light(images.permute(0, 3, 1, 2), labels, template_xy).mean(0)
+
+    @torch.no_grad()
+    def shades_at(
+        self, points: Float[Tensor, "N 3"], va: Float[Tensor, "B 2"], light: Float[Tensor, "4"]
+    ) -> Float[Tensor, "B N"]:
+        """Change of the skin's brightness, as a share of it, at points on the face in the head frame."""
+        if self._tensors["basis"].device != points.device:
+            self.to(points.device)
+        axes = points.new_tensor([self._unit_length, -self._unit_length])
+        where = ((points[:, :2] - self._tensors["centre"][:2]) / axes)[None, None]
+        neutral = self._tensors["points"][None, : len(self._tensors["mobile"])].expand(len(va), -1, -1)
+        skin, _, folds = self._fields(self.coefficients(va, neutral))
+        gain = self._appearance(skin, folds, light.expand(len(va), 4), None)
+        return self._sample(gain, where)[:, 0, 0].exp() - 1
 
     @torch.no_grad()
     def coefficients(self, va: Float[Tensor, "B 2"], landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B columns"]:
