@@ -17,7 +17,9 @@ from emotalking.train.config import (
 from emotalking.train.loss_config import EmotionLosses, FaceLosses, FinetuneLosses, MouthLosses
 
 PAPER = TrainConfig(
-    model=ModelConfig(audio=AudioConfig(encoder="conv"), emotion=EmotionConfig(radius=0.8, harmonics=8, shade=True), gaze=True),
+    model=ModelConfig(
+        audio=AudioConfig(encoder="conv"), emotion=EmotionConfig(radius=0.8, harmonics=8, shade=True), gaze=True
+    ),
     mouth=MouthStageConfig(
         iterations=50_000,
         warmup=3_000,
