@@ -8,7 +8,7 @@ from tests.models.test_avatar import made
 
 from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
 from emotalking.emotion.circumplex import PRESETS
-from emotalking.emotion.mesh_warp.expressions import FULL_RADIUS
+from emotalking.emotion.mesh_warp.expressions import FULL_RADIUS, RADIAL_POWER
 from emotalking.models.avatar import Avatar
 from emotalking.models.fixed import FixedHead
 from emotalking.models.skin import (
@@ -18,7 +18,7 @@ from emotalking.models.skin import (
     NO_SHADE,
     SHADE_COLOUR,
     SHADE_KNOTS,
-    Shade,
+    SkinTint,
     shade_codes,
     tint_maps,
     tones,
@@ -45,7 +45,7 @@ def test_tones_move_without_a_jump_and_stay_limited() -> None:
     ring = torch.stack([angle.cos(), angle.sin()], 1)
     whole = tones(ring, TABLE)
     assert whole.abs().max() <= 1 and whole.diff(dim=0).abs().max() < 0.04
-    torch.testing.assert_close(tones(0.4 * ring, TABLE), whole / 2)
+    torch.testing.assert_close(tones(0.4 * ring, TABLE), whole * 0.5**RADIAL_POWER)
     torch.testing.assert_close(whole[0], whole[-1], atol=1e-4, rtol=0)
 
 
@@ -66,18 +66,18 @@ def test_shade_is_a_share_of_each_colour_and_full_at_its_own_angle() -> None:
     codes = shade_codes(change)
     assert (codes[:2] == NO_SHADE).sum() == 2 * SHADE_KNOTS - 2 and (codes[2] == FULL).all()
     colours = torch.tensor([[0.8, 0.6, 0.4], [0.4, 0.3, 0.2], [0.5, 0.5, 0.5]])
-    shade = Shade(codes, rgb_to_sh0(colours)[:, None])
+    shade = SkinTint(rgb_to_sh0(colours)[:, None], None, codes)
     step = 2 * torch.pi / SHADE_KNOTS
     angles = torch.tensor([4.0, 4.5, 5.0]) * step
     ring = FULL_RADIUS * torch.stack([angles.cos(), angles.sin()], 1)
-    share = shade.tint(ring) * C0 / colours / torch.tensor(SHADE_COLOUR)
+    share = shade(ring) * C0 / colours / torch.tensor(SHADE_COLOUR)
     torch.testing.assert_close(share[..., 0], share[..., 2])
     wanted = torch.tensor([[-0.2, 0, MOST_SHADE], [-0.1, 0.05, MOST_SHADE], [0, 0.1, MOST_SHADE]])
     torch.testing.assert_close(share[..., 1], wanted, atol=MOST_SHADE / 254 + 1e-6, rtol=0)
-    torch.testing.assert_close(shade.tint(1.25 * ring), shade.tint(ring))  # beyond the full radius it stays
-    weaker = shade.tint(ring / 2) / shade.tint(ring)
-    torch.testing.assert_close(weaker[0, 0], torch.full((3,), 0.5**0.75))
-    assert not shade.tint(torch.zeros(1, 2)).any()
+    torch.testing.assert_close(shade(1.25 * ring), shade(ring))  # beyond the full radius it stays
+    weaker = shade(ring / 2) / shade(ring)
+    torch.testing.assert_close(weaker[0, 0], torch.full((3,), 0.5**RADIAL_POWER))
+    assert not shade(torch.zeros(1, 2)).any()
 
 
 def coloured() -> Avatar:

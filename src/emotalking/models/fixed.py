@@ -9,7 +9,7 @@ from torch import Tensor
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import TalkingHead
 from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, MouthMotion, weights_of
-from emotalking.models.skin import Shade, tint_maps, tones, tones_table
+from emotalking.models.skin import SkinTint
 from emotalking.ops.motion import VALUES, EmotionNetwork, FixedBranch, move
 from emotalking.ops.splat import Look, splat
 
@@ -40,22 +40,17 @@ class FixedHead:
         self.mouth_branch, self._mouth_audio = _fixed_mouth(head.mouth.gaussians, head.mouth.motion)
         self.face_look, self.mouth_look = _look(head.face.gaussians), _look(head.mouth.gaussians)
 
-        self._tints: tuple[Tensor, Tensor] | None = None
-        weights = head.face.gaussians.skin
-        if skin and weights is not None:
-            self._tints = tones_table(weights.device), tint_maps(weights, head.face.gaussians.sh0)
-        shade = head.face.gaussians.shade
-        self._shade = None if shade is None else Shade(shade, head.face.gaussians.sh0)
+        gaussians = head.face.gaussians
+        flush_and_gloss = gaussians.skin if skin else None
+        self._tint = None
+        if flush_and_gloss is not None or gaussians.shade is not None:
+            self._tint = SkinTint(gaussians.sh0, flush_and_gloss, gaussians.shade)
 
     def face_look_with(self, va: Float[Tensor, "B 2"] | None) -> Look:
         """What the face looks like with an emotion."""
-        if va is None or (va.device.type == "cpu" and not va.any()):
+        if va is None or self._tint is None or (va.device.type == "cpu" and not va.any()):
             return self.face_look
-        tints = [] if self._shade is None else [self._shade.tint(va)]
-        if self._tints is not None:
-            table, maps = self._tints
-            tints.append(torch.einsum("bk,knc->bnc", tones(va, table), maps))
-        return replace(self.face_look, tint=sum(tints)) if tints else self.face_look
+        return replace(self.face_look, tint=self._tint(va))
 
     def face_codes(
         self,

@@ -67,46 +67,21 @@ def tones_table(device: torch.device) -> Float[Tensor, "knots 2"]:
     return table.clamp(-1, 1).to(device)
 
 
-def tones(va: Float[Tensor, "B 2"], table: Float[Tensor, "knots 2"]) -> Float[Tensor, "B 2"]:
-    """Flush and gloss in [-1, 1] of valence and arousal: linear in the angle and in the radius; 0 at neutral."""
-    return _strength(va) * _ring(va, table)
-
-
-def _strength(va: Float[Tensor, "B 2"]) -> Float[Tensor, "B 1"]:
-    return (va.norm(dim=1, keepdim=True) / FULL_RADIUS).clamp(max=1.0)
-
-
-def _ring(va: Float[Tensor, "B 2"], table: Float[Tensor, "knots K"]) -> Float[Tensor, "B K"]:
-    """Rows of a table of even angles from 0, at those of valence and arousal."""
+def tones(va: Float[Tensor, "B 2"], table: Float[Tensor, "knots K"]) -> Float[Tensor, "B K"]:
+    """Columns of a table of even angles from 0 at valence and arousal: linear in the angle, growing with the radius as
+    the embedded generator's moves do; 0 at neutral."""
     count = len(table)
     angle = torch.atan2(va[:, 1], va[:, 0]) / (2 * torch.pi) * count
     low = angle.floor()
     index = low.long() % count
-    return torch.lerp(table[index], table[(index + 1) % count], (angle - low)[:, None])
+    ring = torch.lerp(table[index], table[(index + 1) % count], (angle - low)[:, None])
+    return (va.norm(dim=1, keepdim=True) / FULL_RADIUS).clamp(max=1.0) ** RADIAL_POWER * ring
 
 
 def shade_codes(change: Float[Tensor, "N knots"]) -> UInt8[Tensor, "N knots"]:
     """Stored weights of a change of brightness, as a share of it, at each of :data:`SHADE_KNOTS` angles."""
     steps = (change / MOST_SHADE).clamp(-1, 1) * (FULL - NO_SHADE)
     return (steps.round() + NO_SHADE).to(torch.uint8)
-
-
-class Shade:
-    """Shade of a face's Gaussians with emotion; constant tensors, no gradient."""
-
-    @torch.no_grad()
-    def __init__(self, weights: UInt8[Tensor, "N knots"], sh0: Float[Tensor, "N 1 3"]) -> None:
-        """Keep what the weights (:func:`shade_codes`) make of the constant coefficients of the Gaussians' colours."""
-        self._change = (weights.T.float() - NO_SHADE) * (MOST_SHADE / (FULL - NO_SHADE))
-        base = (C0 * sh0[:, 0] + 0.5).clamp(0, 1)
-        self._lit = base * sh0.new_tensor(SHADE_COLOUR) / C0
-        self._table = torch.eye(SHADE_KNOTS, device=sh0.device)
-
-    @torch.no_grad()
-    def tint(self, va: Float[Tensor, "B 2"]) -> Float[Tensor, "B N 3"]:
-        """What valence and arousal add to the constant coefficients; 0 at neutral."""
-        weights = _strength(va) ** RADIAL_POWER * _ring(va, self._table)
-        return (weights @ self._change)[..., None] * self._lit
 
 
 def tint_maps(skin: UInt8[Tensor, "N 2"], sh0: Float[Tensor, "N 1 3"]) -> Float[Tensor, "2 N 3"]:
@@ -121,3 +96,34 @@ def tint_maps(skin: UInt8[Tensor, "N 2"], sh0: Float[Tensor, "N 1 3"]) -> Float[
     flush = base * sh0.new_tensor(FLUSH) * weights[:, :1]
     gloss = (GLOSS * MOST_LIGHT * weights[:, 1:]).expand(-1, 3)
     return torch.stack([flush, gloss]) / C0
+
+
+class SkinTint:
+    """Colours of a face's Gaussians with emotion: constant tensors, no gradient."""
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        sh0: Float[Tensor, "N 1 3"],
+        skin: UInt8[Tensor, "N 2"] | None,
+        shade: UInt8[Tensor, "N knots"] | None,
+    ) -> None:
+        """Keep what the weights make of the constant coefficients ``sh0``; one kind of them may be absent."""
+        self._maps = None if skin is None else tint_maps(skin, sh0)
+        self._change, columns = None, [] if skin is None else [tones_table(sh0.device)]
+        if shade is not None:
+            self._change = (shade.T.float() - NO_SHADE) * (MOST_SHADE / (FULL - NO_SHADE))
+            self._lit = (C0 * sh0[:, 0] + 0.5).clamp(0, 1) * sh0.new_tensor(SHADE_COLOUR) / C0
+            columns.append(torch.eye(SHADE_KNOTS, device=sh0.device))
+        self._table = torch.cat(columns, 1)
+
+    @torch.no_grad()
+    def __call__(self, va: Float[Tensor, "B 2"]) -> Float[Tensor, "B N 3"]:
+        """What valence and arousal add to the constant coefficients; 0 at neutral."""
+        weights = tones(va, self._table)
+        tints = []
+        if self._maps is not None:
+            tints.append(torch.einsum("bk,knc->bnc", weights[:, :2], self._maps))
+        if self._change is not None:
+            tints.append((weights[:, -SHADE_KNOTS:] @ self._change)[..., None] * self._lit)
+        return sum(tints[1:], tints[0])

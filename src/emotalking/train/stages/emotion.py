@@ -14,7 +14,7 @@ from emotalking.losses.l1_dssim import l1_dssim_in_boxes
 from emotalking.losses.motion import offset_magnitude
 from emotalking.models.head import render_layer
 from emotalking.models.motion import FaceCanonical
-from emotalking.models.skin import Shade
+from emotalking.models.skin import SkinTint
 from emotalking.ops.composite import over
 from emotalking.ops.geometry import crop_intrinsics
 from emotalking.train.context import Context
@@ -80,7 +80,7 @@ class EmotionStage(Stage):
         """Constants of the frozen face, once its weights are loaded; with them come :attr:`_codes`."""
         self._codes: Float[Tensor, "G A"]
         """Audio codes of all conditions."""
-        self._shade: Shade | None = None
+        self._shade: SkinTint | None = None
         """Of the face, once its weights are loaded; None: this generator's is not known, or not wanted."""
         layout, weights = data.layout, self.settings.losses
         loops = {"lips": [layout.lips_outer], "eyes": [layout.eye_loop(side) for side in ("right", "left")]}
@@ -136,14 +136,14 @@ class EmotionStage(Stage):
                 self._canonical = head.face.motion.canonical(gaussians.means)
                 self._codes = torch.cat([head.face.audio(part) for part in self._conditions.audio.split(CODES)])
                 if isinstance(self._maker, MeshWarp) and context.config.model.emotion.shade:
-                    self._shade = Shade(shade_weights(self._maker, context.data, gaussians), gaussians.sh0)
+                    self._shade = SkinTint(gaussians.sh0, None, shade_weights(self._maker, context.data, gaussians))
             code = self._codes[as_index(inputs.frame)]
             face = head.deform_face_by_code(self._canonical, code, conditions.aus, gaze=conditions.gaze)
         emotional = head.add_emotion(face, wanted.va)
         view, (height, width) = conditions.viewmats, wanted.image.shape[1:3]
         extra = None if wanted.normals is None else normal_channels(gaussians, emotional, view)
         K = self._Ks[as_index(inputs.frame)][0]
-        tint = None if self._shade is None else self._shade.tint(wanted.va)
+        tint = None if self._shade is None else self._shade(wanted.va)
         layer = render_layer(gaussians, emotional, view, K, (width, height), extra=extra, tint=tint)
         rendered = layer.over(inputs.backdrop)
         cut, head_alpha = wanted.cut_out()
