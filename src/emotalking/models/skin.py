@@ -112,7 +112,7 @@ class SkinTint:
         self._maps = None if skin is None else tint_maps(skin, sh0)
         self._change, columns = None, [] if skin is None else [tones_table(sh0.device)]
         if shade is not None:
-            self._change = (shade.T.float() - NO_SHADE) * (MOST_SHADE / (FULL - NO_SHADE))
+            self._change = (shade.T.contiguous().float() - NO_SHADE) * (MOST_SHADE / (FULL - NO_SHADE))
             self._lit = (C0 * sh0[:, 0] + 0.5).clamp(0, 1) * sh0.new_tensor(SHADE_COLOUR) / C0
             columns.append(torch.eye(SHADE_KNOTS, device=sh0.device))
         self._table = torch.cat(columns, 1)
