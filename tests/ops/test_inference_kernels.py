@@ -18,6 +18,7 @@ from emotalking.models.fixed import FixedHead
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import TalkingHead
 from emotalking.models.scene import Scene, TorsoStack, encode_torso
+from emotalking.models.skin import SHADE_KNOTS
 from emotalking.ops.backends import use_backends
 from emotalking.ops.composite import composite, quantised
 from emotalking.ops.cuda import motion as cuda_motion
@@ -241,8 +242,12 @@ def an_avatar(device: str, width: int, height: int, count: int) -> Avatar:
         va=np.zeros((4, 2), np.float32),
         background=np.full((height, width, 3), 90, np.uint8),
         torso=TorsoStack.encode([encode_torso(layer) for layer in layers]),
+        gaze=np.tile(np.array([[0.3, -0.2]], np.float32), (4, 1)),
     )
     head = a_head(count)
+    head.face.gaussians.shade = torch.randint(
+        256, (count, SHADE_KNOTS), dtype=torch.uint8, generator=torch.Generator().manual_seed(3)
+    )
     head.face.gaussians.skin = torch.randint(
         256, (count, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
     )
@@ -287,7 +292,7 @@ def same(ours: Tensor, theirs: Tensor) -> None:
 )
 def test_graphs_show_what_the_plain_path_shows(graphs_on: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Twice each, so that the second set of frames is that of a launched graph; three sizes of a batch."""
-    if graphs_on == "cpu" and kind in ("matte", "marked", "without gate", "without gaze"):
+    if graphs_on == "cpu" and kind in ("matte", "marked", "without gate"):
         pytest.skip("emulated, two ways to finish a frame are enough")
     size = (36, 28, 40) if graphs_on == "cpu" else (250, 190, 3000)
     avatar = an_avatar(graphs_on, *size)
@@ -309,6 +314,17 @@ def test_graphs_show_what_the_plain_path_shows(graphs_on: str, monkeypatch: pyte
         ours = graphs.frames(conditions, torsos, None if bare else plates, articulated=avatar.articulates, **options)
         assert ours is not None and truth.float().std() > 10
         same(ours, truth)
+
+
+def test_without_a_gaze_the_eyes_of_graphs_look_where_they_usually_do(graphs_on: str) -> None:
+    """The eyes of this small head hardly show it: what the graph reads is looked at."""
+    avatar = an_avatar(graphs_on, 20, 16, 20)
+    conditions, torsos, plates = some_frames(avatar, 1, 1, on_host=True)
+    graphs = FrameGraphs(avatar)
+    assert graphs.frames(replace(conditions, gaze=None), torsos, plates) is not None
+    (captured,) = graphs._known.values()
+    assert captured.inputs.conditions.gaze is not None and avatar.usual_gaze is not None
+    torch.testing.assert_close(captured.inputs.conditions.gaze[0].cpu(), avatar.usual_gaze)
 
 
 def test_more_frames_than_a_graph_has(graphs_on: str, monkeypatch: pytest.MonkeyPatch) -> None:

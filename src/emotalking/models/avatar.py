@@ -87,6 +87,11 @@ class Avatar:
         return self.scene.gaze if self.head.face.motion.takes_gaze else None
 
     @property
+    def usual_gaze(self) -> Float[Tensor, "2"] | None:
+        """Median of the recorded gaze, on the host: where the eyes look if nothing says where."""
+        return None if self.gaze is None else torch.from_numpy(np.median(self.gaze, 0).astype(np.float32))
+
+    @property
     def gaze_reach(self) -> float:
         """How far [rad] to each side in the head the eyes may look whatever the clip shows."""
         return self.head.config.gaze_reach
@@ -155,9 +160,8 @@ class Avatar:
         gaze: Float[Tensor, "B 2"] | None = None,
     ) -> Conditions:
         """Conditions of B frames, arguments as of :meth:`render`, with lips as :attr:`lips` has them."""
-        if gaze is None and self.gaze is not None:
-            usual = torch.from_numpy(np.median(self.gaze, 0).astype(np.float32)).to(self.device)
-            gaze = usual.expand(len(viewmats), 2)
+        if gaze is None and (usual := self.usual_gaze) is not None:
+            gaze = usual.to(self.device).expand(len(viewmats), 2)
         given = Conditions(viewmats, audio_windows, aus, va, speech, gaze)
         return given.articulated() if va is not None and self.articulates else given
 

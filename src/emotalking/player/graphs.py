@@ -6,7 +6,7 @@ the finished images, if it wants them. Nothing in a graph has a capacity: tiles 
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import torch
@@ -131,7 +131,7 @@ class FrameGraphs:
 
     def __init__(self, avatar: Avatar) -> None:
         self._fixed, self._K, self._size = avatar.fixed, avatar.K, (avatar.width, avatar.height)
-        self._device = avatar.device
+        self._device, self._usual_gaze = avatar.device, avatar.usual_gaze
         self._known: dict[Kind, Captured] = {}
         self._lock = Lock()
         self._pool = torch.cuda.graph_pool_handle() if self._device.type == "cuda" else None
@@ -157,7 +157,7 @@ class FrameGraphs:
         """Finished frames, as :func:`emotalking.player.finish.finished_frames`; None: they cannot be captured.
 
         Args:
-            conditions: on the host or the avatar's device.
+            conditions: on the host or the avatar's device; without a gaze, the eyes look where the clip's usually do.
             torsos: on the avatar's device, as ``plates``.
             swings: factors of the mark, on the host; None: 1.
             articulated: as ``Avatar.articulates``.
@@ -166,6 +166,9 @@ class FrameGraphs:
         if plates is None:
             finish = "transparent"
         swings = torch.ones(len(torsos)) if swings is None else swings
+        if conditions.gaze is None and self._usual_gaze is not None:
+            usual = self._usual_gaze.to(conditions.viewmats.device).expand(len(torsos), 2)
+            conditions = replace(conditions, gaze=usual)
         made = []
         for start in range(0, len(torsos), BUCKETS[-1]):
             part = slice(start, min(start + BUCKETS[-1], len(torsos)))
