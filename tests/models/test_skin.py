@@ -8,11 +8,12 @@ from tests.models.test_avatar import made
 
 from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
 from emotalking.emotion.circumplex import PRESETS
-from emotalking.emotion.mesh_warp.expressions import FULL_RADIUS, RADIAL_POWER
 from emotalking.models.avatar import Avatar
 from emotalking.models.fixed import FixedHead
+from emotalking.models.motion import RADIAL_POWER
 from emotalking.models.skin import (
     FULL,
+    FULL_RADIUS,
     MOST_LIGHT,
     MOST_SHADE,
     NO_SHADE,

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from emotalking.emotion.mesh_warp.expressions import FULL_RADIUS, RADIAL_POWER
+from emotalking.models.motion import RADIAL_POWER
 from emotalking.ops.sh import C0
 
 FLUSH = (-0.02, -0.11, -0.09)
@@ -31,6 +31,9 @@ FULL = 255
 """Of a stored weight: 1 of flush; :data:`MOST_LIGHT` of gloss."""
 MOST_LIGHT = 0.4
 """Largest light above the middle brightness, in colours of [0, 1]."""
+FULL_RADIUS = 0.8
+"""Circumplex radius at which the embedded generator's expressions, and colours, are full; beyond it they stay (stronger
+is caricature)."""
 SHADE_KNOTS = 16
 """Angles at which the shade is known, evenly spaced from 0."""
 NO_SHADE, MOST_SHADE = 128, 0.33

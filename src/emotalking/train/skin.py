@@ -11,12 +11,12 @@ from torch import Tensor
 
 from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.mesh_warp.displacement import FaceMap, face_map, smoothstep, template_grid
-from emotalking.emotion.mesh_warp.expressions import FULL_RADIUS, load_expressions
+from emotalking.emotion.mesh_warp.expressions import load_expressions
 from emotalking.emotion.mesh_warp.template import FaceTemplate, build_template
 from emotalking.emotion.mesh_warp.warp import MeshWarp
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
-from emotalking.models.skin import FULL, MOST_LIGHT, SHADE_KNOTS, shade_codes
+from emotalking.models.skin import FULL, FULL_RADIUS, MOST_LIGHT, SHADE_KNOTS, shade_codes
 from emotalking.ops.sh import C0
 from emotalking.train.data import TrainingData
 

@@ -12,10 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-FULL_RADIUS = 0.8
-"""Circumplex radius at which the moves reach the table's values; beyond it they stay (stronger is caricature)."""
-RADIAL_POWER = 0.75
-"""Weak emotions are shown a little more than in proportion; found on acted clips."""
+from emotalking.models.motion import RADIAL_POWER
+from emotalking.models.skin import FULL_RADIUS
 
 KNOT_DEG = 11.25
 """Spacing of the knots; the file leaves out those that lie on the line between their neighbours."""
