@@ -34,6 +34,7 @@ from emotalking.lipsync.windows import FPS, FRAMES, STEPS, known_points, pad_aud
 from emotalking.networks.crops import square_at
 from emotalking.networks.registry import sha256_of
 from emotalking.ops.box import Box
+from emotalking.ops.composite import LUMA
 
 FORMAT, VERSION = "emotalking sync expert", 1
 SIZE = 96
@@ -45,7 +46,6 @@ BANDS = 40
 SIDE = 1.15
 """Side of the square in distances between the outer corners of the eyes: about 10 cm."""
 
-_GREY = (0.299, 0.587, 0.114)
 _MOUTH_BELOW = 0.38
 """Centre of the square below the base of the nose, which no jaw moves, in sides of the square."""
 _SPEECH = 3.5
@@ -173,7 +173,7 @@ class PersonalExpert:
         self.facts = facts
         """Facts about its training, and its scores on held-out frames."""
         self.network = network.eval().requires_grad_(False).to(self.device)
-        self._grey = torch.tensor(_GREY, device=self.device)
+        self._grey = torch.tensor(LUMA, device=self.device)
 
     def square(self, points: Float[np.ndarray, "N 68 2"]) -> Box:
         """See ``SyncExpert``."""

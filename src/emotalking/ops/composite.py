@@ -8,6 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+LUMA = (0.299, 0.587, 0.114)
+"""Share of red, green and blue in the brightness of a pixel (ITU-R BT.601)."""
+
 SEAM_SHARE = 0.07
 """Share of the image's height over which the mouth's coverage is widened: 35 pixels of 512."""
 

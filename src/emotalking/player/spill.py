@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from emotalking.ops.composite import dilate
+from emotalking.ops.composite import LUMA, dilate
 
 REACH = 0.012
 """How far inside the outline colours may be wrong, share of the frame's height."""
@@ -20,7 +20,6 @@ COLOURED = 0.06
 """Backgrounds of which all but a twentieth has less chroma than this leave no rim either."""
 _KNOWN = 0.02
 """Share of certain pixels around one from which on their colour is trusted."""
-_LUMA = (0.299, 0.587, 0.114)
 
 
 def spilling_colour(plate: UInt8[np.ndarray, "H W 3"], device: torch.device) -> Float[Tensor, "1 3 h w"] | None:
@@ -72,7 +71,7 @@ def _half(images: UInt8[Tensor, "B H W 4"]) -> tuple[Float[Tensor, "B 3 h w"], F
 
 def _chroma(images: Float[Tensor, "B 3 h w"]) -> Float[Tensor, "B 3 h w"]:
     """What is left without brightness."""
-    return images - torch.einsum("bchw,c->bhw", images, images.new_tensor(_LUMA))[:, None]
+    return images - torch.einsum("bchw,c->bhw", images, images.new_tensor(LUMA))[:, None]
 
 
 def _blurred(planes: Float[Tensor, "B C h w"], reach: int) -> Float[Tensor, "B C h w"]:

@@ -14,6 +14,7 @@ from emotalking.errors import InputError
 from emotalking.models.avatar import Avatar
 from emotalking.models.compositor import ComposedFrames, Compositor, Conditions
 from emotalking.models.maps import HeadMaps, attention_of, head_maps
+from emotalking.ops.composite import LUMA
 from emotalking.ops.normals import encode_normals
 from emotalking.options import View
 from emotalking.player.protocols import PlayableAvatar
@@ -115,7 +116,7 @@ def attention_view(
         full: strength of each attention that is shown at full strength.
         name: the one that is shown as a heat map; empty: all in red, green and blue.
     """
-    grey = _GREY * (image @ image.new_tensor([0.299, 0.587, 0.114]))[..., None].expand_as(image)
+    grey = _GREY * (image @ image.new_tensor(LUMA))[..., None].expand_as(image)
     shares = {each: maps.attention[each] / full[each] for each in maps.attention}
     alpha = maps.face.alpha[..., None]
     if name:

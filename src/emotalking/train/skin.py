@@ -17,6 +17,7 @@ from emotalking.emotion.mesh_warp.warp import MeshWarp
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
 from emotalking.models.skin import FULL, FULL_RADIUS, MOST_LIGHT, SHADE_KNOTS, shade_codes
+from emotalking.ops.composite import LUMA
 from emotalking.ops.sh import C0
 from emotalking.train.data import TrainingData
 
@@ -28,7 +29,6 @@ OUTLINE = (0.88, 1.06)
 """Radii, in multiples of the face oval's, between which the skin's weights end."""
 OFF_SURFACE = (0.25, 0.5)
 """Distances from the tracked surface, in eye-centre distances, between which they end as well."""
-LUMA = (0.2126, 0.7152, 0.0722)
 LIGHT_FRAMES = 12
 """Training frames, spread over the clip, whose mean light the shade is of."""
 
