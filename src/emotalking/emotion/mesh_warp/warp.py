@@ -181,10 +181,7 @@ class MeshWarp:
     @torch.no_grad()
     def fields_at(self, points: Float[Tensor, "N 3"]) -> PointFields:
         """The fields at points of the head frame; eyeballs and the head's back rest."""
-        if self._tensors["basis"].device != points.device:
-            self.to(points.device)
-        axes = points.new_tensor([self._unit_length, -self._unit_length])
-        where = ((points[:, :2] - self._tensors["centre"][:2]) / axes)[None, None]
+        where, axes = self._places(points)
         planes = self._tensors["basis"].view(-1, 5, self._grid.height, self._grid.width)[:, :4]
         moves = self._sample(planes * self._tensors["off_eyeballs"], where)[:, :, 0].permute(2, 0, 1)
         skin, edges = (moves * axes.repeat(2) * (points[:, 2, None, None] > 0)).split(2, 2)
@@ -211,14 +208,18 @@ class MeshWarp:
         self, points: Float[Tensor, "N 3"], va: Float[Tensor, "B 2"], light: Float[Tensor, "4"]
     ) -> Float[Tensor, "B N"]:
         """Change of the skin's brightness, as a share of it, at points on the face in the head frame."""
-        if self._tensors["basis"].device != points.device:
-            self.to(points.device)
-        axes = points.new_tensor([self._unit_length, -self._unit_length])
-        where = ((points[:, :2] - self._tensors["centre"][:2]) / axes)[None, None]
+        where, _ = self._places(points)
         neutral = self._tensors["points"][None, : len(self._tensors["mobile"])].expand(len(va), -1, -1)
         skin, _, folds = self._fields(self.coefficients(va, neutral))
         gain = self._appearance(skin, folds, light.expand(len(va), 4), None)
         return self._sample(gain, where)[:, 0, 0].exp() - 1
+
+    def _places(self, points: Float[Tensor, "N 3"]) -> tuple[Float[Tensor, "1 1 N 2"], Float[Tensor, "2"]]:
+        """Template coordinates of points of the head frame, and the template's axes in world units."""
+        if self._tensors["basis"].device != points.device:
+            self.to(points.device)
+        axes = points.new_tensor([self._unit_length, -self._unit_length])
+        return ((points[:, :2] - self._tensors["centre"][:2]) / axes)[None, None], axes
 
     @torch.no_grad()
     def coefficients(self, va: Float[Tensor, "B 2"], landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B columns"]:
