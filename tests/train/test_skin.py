@@ -1,16 +1,22 @@
 """Where the skin's weights lie, on the actor's face."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 
 from emotalking.data import Subject
 from emotalking.models.gaussians import Gaussians
+from emotalking.models.head import render_layer
 from emotalking.models.skin import NO_SHADE, SHADE_KNOTS
 from emotalking.testing.actor.actor import Actor
-from emotalking.train.run import emotion_generator
+from emotalking.train.run import emotion_generator, train
 from emotalking.train.skin import shade_weights, skin_weights
+from emotalking.train.stages import emotion
 
-from .small import training_data
+from .small import small, training_data
 
 
 def weights_at(names_and_places: dict[str, np.ndarray], bright: str) -> dict[str, np.ndarray]:
@@ -66,3 +72,23 @@ def test_shade_lies_on_the_skin_alone(actor_subject: Subject) -> None:
     assert codes.shape == (len(points), SHADE_KNOTS)
     change = (codes.int() - NO_SHADE).abs()
     assert change[: len(skin)].max() > 10 and change[len(skin) :].max() <= 3
+
+
+def test_trained_heads_have_the_shade_that_their_settings_want(
+    actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the emotion stage renders with it, in every step."""
+    tinted = []
+
+    def rendered(*given: Any, tint: torch.Tensor | None = None, **named: Any) -> Any:
+        tinted.append(tint is not None)
+        return render_layer(*given, tint=tint, **named)
+
+    monkeypatch.setattr(emotion, "render_layer", rendered)
+    for wanted in (True, False):
+        settings = small(f"model.emotion.shade={str(wanted).lower()}")
+        made = train(actor_subject.files.root, tmp_path / f"{wanted}.safetensors", "tiny", overrides=settings)
+        gaussians = made.avatar.head.face.gaussians
+        assert gaussians.skin is not None and (gaussians.shade is not None) == wanted
+        assert tinted == [wanted] * 2
+        tinted.clear()

@@ -16,10 +16,11 @@ from emotalking.train.config import (
 )
 from emotalking.train.loss_config import EmotionLosses, FaceLosses, FinetuneLosses, MouthLosses
 
+EMOTION = EmotionConfig(radius=0.8, harmonics=8, shade=True)
+"""Of every preset."""
+
 PAPER = TrainConfig(
-    model=ModelConfig(
-        audio=AudioConfig(encoder="conv"), emotion=EmotionConfig(radius=0.8, harmonics=8, shade=True), gaze=True
-    ),
+    model=ModelConfig(audio=AudioConfig(encoder="conv"), emotion=EMOTION, gaze=True),
     mouth=MouthStageConfig(
         iterations=50_000,
         warmup=3_000,
@@ -114,7 +115,7 @@ FAST = TrainConfig(
         audio=AudioConfig(encoder="conv"),
         face=BranchConfig(initial_points=12_000, init="surface"),
         mouth=BranchConfig(initial_points=4_000, init="surface", hidden=32),
-        emotion=EmotionConfig(radius=0.8, harmonics=8, shade=True),
+        emotion=EMOTION,
         gaze=True,
         gaze_reach=0.35,
     ),
@@ -173,7 +174,7 @@ TINY = TrainConfig(
         audio=AudioConfig(encoder="conv"),
         face=BranchConfig(initial_points=6_000, init="surface"),
         mouth=BranchConfig(initial_points=600, init="surface", hidden=32),
-        emotion=EmotionConfig(radius=0.8, harmonics=8, shade=True),
+        emotion=EMOTION,
         gaze=True,
         gaze_reach=0.35,
     ),

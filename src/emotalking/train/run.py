@@ -158,7 +158,8 @@ def train(
             trainer.run(checkpoint)
             learn_closed_mouth_codes(head, data, config.closed_mouth_code)
             if data.shape is not None and head.emotional:
-                colour_skin(head, data, emotion_generator(data) if maker == MESH_WARP else None)
+                shaded = maker == MESH_WARP and head.emotion is not None and config.model.emotion.shade
+                colour_skin(head, data, emotion_generator(data) if shaded else None)
             avatar = Avatar(head, _scene(source, data, config), metadata)
             avatar.save(out)
             checkpoint_path.unlink(missing_ok=True)

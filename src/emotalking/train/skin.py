@@ -44,14 +44,13 @@ def skin_weights(shape: Float[np.ndarray, "K 3"], layout: FaceLayout, gaussians:
     template = build_template(np.asarray(shape, np.float64), layout)
     grid = template_grid(template)
     face = face_map(template, grid, load_expressions().anchors)
-    means = _means(gaussians)
-    local = _local(template, means)
+    local, near = _on_face(template, gaussians)
     places = (local[:, :2] - grid.origin).T[::-1] / grid.pitch
 
     def at(texture: np.ndarray) -> Float[np.ndarray, " N"]:
         return map_coordinates(texture, places, order=1, mode="constant")
 
-    is_skin = at((1 - smoothstep(face.radius, *OUTLINE)) * face.off_lips * face.off_eyes) * _near(template, local)
+    is_skin = at((1 - smoothstep(face.radius, *OUTLINE)) * face.off_lips * face.off_eyes) * near
     colours = (C0 * gaussians.sh0.detach()[:, 0] + 0.5).cpu().numpy().astype(np.float64)
     brightness = colours @ np.array(LUMA)
     middle = np.median(brightness[is_skin > 0.5]) if (is_skin > 0.5).any() else 1.0
@@ -66,12 +65,12 @@ def colour_skin(head: TalkingHead, data: TrainingData, maker: MeshWarp | None) -
     Args:
         head: with places and colours as they will stay.
         data: the training frames.
-        maker: generator of the emotional targets; None: another one, whose shade is not known.
+        maker: the generator whose shade the head shows; None: it shows none.
     """
     assert data.shape is not None  # emotional heads have one
     gaussians = head.face.gaussians
     gaussians.skin = skin_weights(data.shape.cpu().numpy(), data.layout, gaussians)
-    if head.emotion is not None and head.config.emotion.shade and maker is not None:
+    if maker is not None:
         gaussians.shade = shade_weights(maker, data, gaussians)
 
 
@@ -94,23 +93,16 @@ def shade_weights(maker: MeshWarp, data: TrainingData, gaussians: Gaussians) -> 
     emotions = FULL_RADIUS * torch.stack([angles.cos(), angles.sin()], 1)
     change = maker.shades_at(gaussians.means.detach(), emotions, torch.stack(lights).mean(0))
     template = build_template(data.shape.cpu().numpy().astype(np.float64), data.layout)
-    near = torch.from_numpy(_near(template, _local(template, _means(gaussians)))).to(change)
-    return shade_codes((change * near).T)
+    _, near = _on_face(template, gaussians)
+    return shade_codes((change * torch.from_numpy(near).to(change)).T)
 
 
-def _means(gaussians: Gaussians) -> Float[np.ndarray, "N 3"]:
-    return gaussians.means.detach().cpu().numpy().astype(np.float64)
-
-
-def _local(template: FaceTemplate, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
-    """Points of the head frame in the template's axes and lengths."""
-    return (points - template.centre) / template.unit_length * np.array([1, -1, 1])
-
-
-def _near(template: FaceTemplate, local: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, " N"]:
-    """1 at the tracked surface, falling to 0 off it (:data:`OFF_SURFACE`)."""
+def _on_face(template: FaceTemplate, gaussians: Gaussians) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, " N"]]:
+    """Places in the template's axes and lengths, and 1 at the tracked surface, falling to 0 off it (`OFF_SURFACE`)."""
+    means = gaussians.means.detach().cpu().numpy().astype(np.float64)
+    local = (means - template.centre) / template.unit_length * np.array([1, -1, 1])
     surface = LinearNDInterpolator(template.points, template.depth)(local[:, :2])
-    return 1 - smoothstep(np.nan_to_num(np.abs(local[:, 2] - surface), nan=np.inf), *OFF_SURFACE)
+    return local, 1 - smoothstep(np.nan_to_num(np.abs(local[:, 2] - surface), nan=np.inf), *OFF_SURFACE)
 
 
 def _flushed(face: FaceMap, spots: Sequence[tuple[float, float, float, float, float]]) -> Float[np.ndarray, "H W"]:
